@@ -1,0 +1,240 @@
+"""All that the programs say to one another.
+
+::
+
+    control -> proxy    Snapshot, Cut, Leave
+    proxy   -> control  Hello, Acknowledged, Drained, Demand, Refused, Counters
+    control -> zygote   Fork            (with two descriptors: report socket, log pipe)
+    zygote  -> control  ForkFailed
+    child   -> control  Started, Ready, Loaded, Failed   (over its report socket)
+
+Each direction is one union and one codec. Endpoints are ``unix:/path`` or ``tcp:host:port`` and opaque to all
+but the proxy's connections. Times are seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from tqserver.wire.codec import Codec, Message, Value
+
+# --- control -> proxy -------------------------------------------------------------------------------------
+
+
+class WorkerRef(Value):
+    """A worker that may be sent requests. ``worker`` is unique for the life of the server."""
+
+    worker: int
+    endpoint: str
+
+
+class Failure(Value):
+    """Why a page cannot be served, for the answer's body. ``output`` is shown in dev only."""
+
+    message: str
+    remedy: str = ""
+    where: str = ""  # file:line:column
+    output: str = ""
+
+
+class RouteLimits(Value):
+    """What bounds an exchange on one route; each bounds silence, not length."""
+
+    read_timeout_seconds: float = 30.0  # silence of the client while it sends a body
+    write_timeout_seconds: float = 30.0  # silence of the worker before and within its response, and of a
+    # client that does not read
+    start_timeout_seconds: float = 30.0  # how long a request waits for a first worker
+    max_body: int = 0  # bytes; 0 is unlimited
+    queue: int = 1024  # requests that may wait for a worker, per proxy
+
+
+class RouteEntry(Value):
+    """One row of the routing table.
+
+    ``workers`` empty and ``failure`` None: one is starting, requests wait. ``workers`` empty and a failure:
+    503 with it. Workers and a failure: the last good revision serves while what is on disk is broken.
+    """
+
+    pattern: str
+    page: str
+    revision: int
+    workers: list[WorkerRef] = []
+    failure: Failure | None = None
+    limits: RouteLimits = RouteLimits()
+
+
+class ServerLimits(Value):
+    """What bounds every connection of a proxy."""
+
+    read_timeout_seconds: float = 30.0  # to receive a whole head, and silence within a body
+    write_timeout_seconds: float = 30.0
+    idle_timeout_seconds: float = 120.0  # keep-alive connections between requests
+    max_header_bytes: int = 65536
+    max_body: int = 0  # bytes; 0 is unlimited
+    worker_idle_seconds: float = 60.0  # pooled upstream connections; below every worker's own idle timeout
+
+
+class Snapshot(Message):
+    """The whole routing table. A proxy is a function of its latest snapshot."""
+
+    version: int
+    mode: str  # "dev" | "prod"
+    routes: list[RouteEntry]
+    limits: ServerLimits = ServerLimits()
+    trusted_proxies: list[str] = []  # addresses and networks whose X-Forwarded-* are kept
+
+
+class Cut(Message):
+    """The drain deadline of a worker has passed: end what is still in flight for it, politely."""
+
+    worker: int
+
+
+class Leave(Message):
+    """Accept what the kernel has queued, finish what is in flight within the deadline, then exit 0."""
+
+    deadline_seconds: float
+
+
+# --- proxy -> control -------------------------------------------------------------------------------------
+
+
+class Hello(Message):
+    """First message of a proxy: it can take a snapshot."""
+
+    pid: int
+
+
+class Acknowledged(Message):
+    """From now on every new request is routed by this version (or a later one)."""
+
+    version: int
+
+
+class Drained(Message):
+    """A worker that is no longer in the snapshot has no request in flight here."""
+
+    worker: int
+
+
+class Demand(Message):
+    """A request waits for a page that has no worker."""
+
+    page: str
+
+
+class Refused(Message):
+    """A worker refused a connection or closed it before it answered: control should look at it."""
+
+    worker: int
+    reason: str
+
+
+class RouteCount(Value):
+    """Counts of one page since the proxy started."""
+
+    page: str
+    requests: int
+    failures: int  # answered by the proxy itself with 5xx
+    in_flight: int
+    waiting: int
+
+
+class Counters(Message):
+    """Sent about once a second when something changed."""
+
+    connections: int
+    routes: list[RouteCount]
+
+
+# --- control -> zygote ------------------------------------------------------------------------------------
+
+
+class PageSpec(Value):
+    """All that a forked Python worker needs to serve one revision of one page."""
+
+    worker: int
+    page: str
+    route: str
+    revision: int
+    project: str  # absolute; becomes the working directory
+    directory: str  # absolute; the page's directory: __file__, tracebacks and sys.path say this
+    entry: str  # relative to directory
+    artifact: str  # absolute; the directory that holds the revision's files, read instead of directory
+    socket: str  # where to listen (TQ_SOCKET)
+    mode: str
+    environment: dict[str, str]  # added to the zygote's own
+    shutdown_grace_seconds: float = 0.5
+
+
+class Preload(Value):
+    """What a zygote of its own shall import, in this order, leaving out what started threads before."""
+
+    zygote: int
+    modules: list[str]
+    leave_out: list[str] = []
+
+
+class Fork(Message):
+    """Fork a worker (``page``) or a zygote below this one (``preload``).
+
+    Two descriptors travel with it: the child's report socket and the write end of its log pipe; a zygote
+    gets a third, its own control socket.
+    """
+
+    page: PageSpec | None = None
+    preload: Preload | None = None
+
+
+class ForkFailed(Message):
+    """The zygote could not fork; the report socket of that child sees end of file."""
+
+    reason: str
+
+
+# --- child -> control -------------------------------------------------------------------------------------
+
+
+class Started(Message):
+    """First message of a child: it is a child of control by now, and this is its pid."""
+
+    pid: int
+
+
+class Ready(Message):
+    """A worker listens and its page is loaded; a zygote has imported what it could.
+
+    ``modules`` are what was imported from outside the project, in order of import; ``files`` the project's
+    files outside the page's directory that were read; ``left_out`` the modules that started threads.
+    """
+
+    modules: list[str] = []
+    files: list[str] = []
+    left_out: list[str] = []
+
+
+class Loaded(Message):
+    """More project files outside the page's directory that a worker has read since (imports, templates)."""
+
+    files: list[str]
+
+
+class Failed(Message):
+    """The page could not be loaded; the child exits after this."""
+
+    message: str
+    file: str = ""
+    line: int = 0
+    output: str = ""  # the traceback
+    remedy: str = ""
+
+
+ToProxy = Snapshot | Cut | Leave
+FromProxy = Hello | Acknowledged | Drained | Demand | Refused | Counters
+ToZygote = Fork
+FromZygote = ForkFailed
+FromChild = Started | Ready | Loaded | Failed
+
+to_proxy: Codec[ToProxy] = Codec(ToProxy)
+from_proxy: Codec[FromProxy] = Codec(FromProxy)
+to_zygote: Codec[ToZygote] = Codec(ToZygote)
+from_zygote: Codec[FromZygote] = Codec(FromZygote)
+from_child: Codec[FromChild] = Codec(FromChild)
