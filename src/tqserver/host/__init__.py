@@ -1,0 +1,13 @@
+"""The operating system, wrapped once: each dangerous call has one door, and it is here.
+
+clock     time
+tasks     asyncio tasks: every task has an owner, every error a way out
+process   spawn, adopt, signal, reap
+signals   SIGTERM, SIGINT, SIGHUP for a program's main loop
+sockets   listening sockets, socket pairs, descriptors that travel with a frame
+channel   frames over a socket, on the event loop
+inotify   what changed below a directory, and whether the writer has finished
+ports     the pool that PORT is taken from
+log       the server's own log, and the files that workers' output goes to
+rundir    .tqserver/: the lock, the sockets, and the sweep of what a crash left
+"""

@@ -1,0 +1,153 @@
+"""Which directories are pages, and what is wrong with those that cannot be.
+
+The scan never follows a symlink back into its own path, never raises for one bad directory, and returns a
+problem for each: what is live stays live.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqserver.build.runtimes import detect
+from tqserver.model.errors import HostError, Location, PageError, RouteConflict
+from tqserver.model.pages import PUBLIC, Page, is_hidden
+from tqserver.model.routing import Pattern, conflicts
+
+_NEVER_PAGES = frozenset({PUBLIC, "node_modules", "__pycache__"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A page, by its name, that cannot be served as found."""
+
+    page: str
+    error: PageError
+
+
+@dataclass(slots=True)
+class Discovery:
+    """What a scan found: pages by name, problems, and the real directories to watch."""
+
+    pages: dict[str, Page] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def discover(root: Path) -> Discovery:
+    """Scan the pages directory. Raises :class:`HostError` if it is missing or cannot be read."""
+    if not root.is_dir():
+        raise HostError(
+            f"the pages directory {root} is missing",
+            remedy="create it (mkdir -p pages/index), or set pages.directory in the configuration",
+        )
+    found = Discovery()
+    _Scan(root, found).directory(root, (), frozenset())
+    _nest(found)
+    _refuse_conflicts(found)
+    return found
+
+
+class _Scan:
+    """One walk over the tree."""
+
+    def __init__(self, root: Path, found: Discovery) -> None:
+        self._root = root
+        self._found = found
+
+    def directory(self, path: Path, segments: tuple[str, ...], above: frozenset[str]) -> bool:
+        """Scan a directory and those below; tell whether a page is among them."""
+        name = "/".join(segments)
+        real = os.path.realpath(path)
+        if real in above:
+            self._problem(name, PageError(
+                f"{path} is a symbolic link to a directory that contains it",
+                remedy="remove the link", location=Location(str(path)),
+            ))
+            return True
+        try:
+            entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+        except OSError as error:
+            self._problem(name, PageError(
+                f"cannot read the directory: {error.strerror}",
+                remedy="make it readable for the user that runs tqserver, or rename it to begin with _",
+                location=Location(str(path)),
+            ))
+            return True
+        is_page = bool(segments) and self._page(path, name, entries)
+        has_pages = False
+        for entry in entries:
+            if self._is_candidate(entry, name):
+                has_pages |= self.directory(path / entry.name, (*segments, entry.name), above | {real})
+        if segments and not entries:
+            self._problem(name, PageError(
+                "the page directory is empty",
+                remedy="add an entry file such as main.py, or remove the directory",
+                location=Location(str(path)),
+            ))
+        return is_page or has_pages
+
+    def _is_candidate(self, entry: os.DirEntry[str], above: str) -> bool:
+        if is_hidden(entry.name) or entry.name in _NEVER_PAGES:
+            return False
+        try:
+            if not entry.is_dir():
+                return False
+        except OSError as error:  # a link that leads to itself (ELOOP)
+            self._problem(f"{above}/{entry.name}".lstrip("/"), PageError(
+                f"cannot follow the symbolic link: {error.strerror}",
+                remedy="remove the link", location=Location(entry.path),
+            ))
+            return False
+        return self._has_valid_name(entry, above)
+
+    def _has_valid_name(self, entry: os.DirEntry[str], above: str) -> bool:
+        try:
+            entry.name.encode("utf-8")
+        except UnicodeEncodeError:
+            shown = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+            self._problem(f"{above}/{shown}".lstrip("/"), PageError(
+                f"the directory name {shown!r} is not valid UTF-8, so no URL can name it",
+                remedy="rename it", location=Location(f"{Path(entry.path).parent}/{shown}"),
+            ))
+            return False
+        return True
+
+    def _page(self, path: Path, name: str, entries: list[os.DirEntry[str]]) -> bool:
+        try:
+            detected = detect(path)
+            if detected is None:
+                return False
+            runtime, entry = detected
+            Pattern.parse(Page(name, str(path), runtime.name, entry).route)
+        except PageError as error:
+            self._problem(name, error)
+            return True
+        self._found.pages[name] = Page(name, str(path), runtime.name, entry)
+        return True
+
+    def _problem(self, page: str, error: PageError) -> None:
+        self._found.problems.append(Problem(page, error))
+
+
+def _nest(found: Discovery) -> None:
+    """Tell each page which directories below it are pages of their own."""
+    for name, page in list(found.pages.items()):
+        prefix = name + "/"
+        nested = tuple(sorted(other[len(prefix):] for other in found.pages if other.startswith(prefix)))
+        if nested:
+            found.pages[name] = Page(page.name, page.directory, page.runtime, page.entry, nested)
+
+
+def _refuse_conflicts(found: Discovery) -> None:
+    for conflict in conflicts(found.pages.values()):
+        names = [page.name for page in conflict.pages]
+        for page in conflict.pages:
+            others = " and ".join(f"pages/{name}" for name in names if name != page.name)
+            found.problems.append(Problem(page.name, RouteConflict(
+                f"pages/{page.name} and {others} both answer {page.route}",
+                remedy="rename or remove one of them; until then what was live stays live",
+                location=Location(page.directory),
+            )))
+
+

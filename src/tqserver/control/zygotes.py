@@ -1,0 +1,306 @@
+"""Zygotes: processes that hold imported modules, from which Python workers are forked.
+
+The root zygote has the worker runtime. What a page's worker imported from outside the project is learned; for each
+such set of modules a zygote is forked from the root, imports it once, and forks the page's next workers. Project
+code is never imported in a zygote (pitfall 15), and a module that starts a thread at import is left out (16).
+
+Workers and zygotes are control's children (``docs/decisions/0002``): the death of a zygote takes nothing along.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqserver.host.channel import Channel
+from tqserver.host.log import OutputLines, get_logger
+from tqserver.host.process import Child, python_argv, reaper, spawn
+from tqserver.host.sockets import pair
+from tqserver.host.tasks import TaskOwner
+from tqserver.model.errors import StartError
+from tqserver.wire.messages import (
+    Failed,
+    Fork,
+    ForkFailed,
+    FromChild,
+    PageSpec,
+    Preload,
+    Ready,
+    Started,
+    from_child,
+    from_zygote,
+    to_zygote,
+)
+
+PRELOAD_TIMEOUT_SECONDS = 60.0
+MOST_ZYGOTES = 16  # besides the root; a page whose set would be one more is forked from the nearest
+log = get_logger("zygotes")
+
+
+class Report:
+    """The messages of one forked child, in order; ``None`` at their end."""
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[FromChild | None] = asyncio.Queue()
+        self._channel = Channel(self._on_payload, lambda: self._messages.put_nowait(None))
+
+    async def attach(self, sock: socket.socket) -> None:
+        """Listen to the child."""
+        await self._channel.attach(sock)
+
+    def _on_payload(self, payload: bytes) -> None:
+        self._messages.put_nowait(from_child.decode(payload))
+
+    async def next(self) -> FromChild | None:
+        """Return the next message."""
+        return await self._messages.get()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._channel.close()
+
+
+@dataclass(slots=True)
+class Forked:
+    """A child that a zygote forked for us: its report, and the read end of its output."""
+
+    report: Report
+    output_fd: int
+
+
+@dataclass(slots=True, eq=False)
+class Zygote:
+    """One zygote. ``modules`` in order of import, beyond what the root has."""
+
+    number: int
+    modules: tuple[str, ...] = ()
+    left_out: frozenset[str] = frozenset()
+    child: Child | None = None
+    channel: Channel | None = None
+    output: OutputLines = field(default_factory=lambda: OutputLines(None))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can be asked to fork."""
+        return self.channel is not None and self.channel.is_open
+
+
+class ZygoteTree:
+    """The root zygote and those below it."""
+
+    def __init__(self, project: Path, env: Mapping[str, str], tasks: TaskOwner) -> None:
+        self._project = project
+        self._env = env
+        self._tasks = tasks
+        self._root = Zygote(0)
+        self._by_modules: dict[frozenset[str], Zygote] = {}
+        self._making: dict[frozenset[str], asyncio.Task[None]] = {}
+        self._left_out: set[str] = set()
+        self._numbers = 0
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Start the root zygote."""
+        ours, theirs = pair()
+        output, write_end = os.pipe2(os.O_CLOEXEC)
+        with theirs:
+            try:
+                self._root.child = spawn(
+                    python_argv("tqserver.worker.zygote", "--control", str(theirs.fileno())),
+                    cwd=self._project, env=self._env, stdout=write_end, stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    die_with_us=False,  # it is the guard that clears up when control is killed
+                )
+            finally:
+                os.close(write_end)
+        await self._attach(self._root, ours, output)
+        log.info("zygote.started", pid=self._root.child.pid)
+        self._tasks.start(self._keep_root(), name="zygote.root")
+
+    async def _attach(self, zygote: Zygote, sock: socket.socket, output_fd: int) -> None:
+        zygote.channel = Channel(self._on_zygote, lambda: None)
+        await zygote.channel.attach(sock)
+        read_output(output_fd, zygote.output)
+
+    @staticmethod
+    def _on_zygote(payload: bytes) -> None:
+        message: ForkFailed = from_zygote.decode(payload)
+        log.error("zygote.fork_failed", error=message.reason, remedy="check the limit of processes (ulimit -u)")
+
+    async def _keep_root(self) -> None:
+        assert self._root.child is not None
+        code = await self._root.child.wait()
+        if self._stopping:
+            return
+        log.error("zygote.exited", status=code, output=self._root.output.text())
+        self._root = Zygote(0)
+        await self.start()
+
+    # --- forking ------------------------------------------------------------------------------------------
+
+    async def fork(self, spec: PageSpec, modules: Sequence[str]) -> tuple[Forked, Zygote]:
+        """Fork a worker from the zygote that has the most of ``modules`` and none beside.
+
+        Raises :class:`StartError` if no zygote can fork.
+        """
+        zygote = await self._nearest(frozenset(modules) - self._left_out)
+        try:
+            return await self._fork(zygote, Fork(page=spec)), zygote
+        except OSError as error:
+            if zygote is not self._root and self._root.is_usable:
+                return await self._fork(self._root, Fork(page=spec)), self._root
+            raise StartError(
+                f"no worker can be forked: {error}", remedy="the zygote is being restarted; save again"
+            ) from error
+
+    async def _fork(self, zygote: Zygote, message: Fork, extra: Sequence[int] = ()) -> Forked:
+        if zygote.channel is None:
+            raise ConnectionResetError("the zygote is not running")
+        ours, theirs = pair()
+        output, write_end = os.pipe2(os.O_CLOEXEC)
+        report = Report()
+        try:
+            zygote.channel.send_with(to_zygote.encode(message), [theirs.fileno(), write_end, *extra])
+        except OSError:
+            ours.close()
+            os.close(output)
+            raise
+        finally:
+            theirs.close()
+            os.close(write_end)
+        await report.attach(ours)
+        return Forked(report, output)
+
+    async def _nearest(self, wanted: frozenset[str]) -> Zygote:
+        making = self._making.get(wanted)
+        if making is not None:  # it has begun to import what the worker would have to import itself
+            await asyncio.wait([making])
+        best = self._root
+        for modules, zygote in self._by_modules.items():
+            if zygote.is_usable and modules <= wanted and len(modules) > len(best.modules):
+                best = zygote
+        return best
+
+    # --- learning -----------------------------------------------------------------------------------------
+
+    def learn(self, modules: Sequence[str]) -> None:
+        """A worker has these modules from outside the project: hold them ready for the next."""
+        wanted = frozenset(modules) - self._left_out
+        if not wanted or self._stopping or wanted in self._making:
+            return
+        existing = self._by_modules.get(wanted)
+        if existing is not None and existing.is_usable:
+            return
+        if existing is None and len(self._by_modules) >= MOST_ZYGOTES:
+            return
+        ordered = tuple(module for module in dict.fromkeys(modules) if module in wanted)
+        task = self._tasks.start(self._make(ordered), name="zygote.preload")
+        self._making[wanted] = task
+        task.add_done_callback(lambda _: self._making.pop(wanted, None))
+
+    def keep_only(self, sets: Sequence[Sequence[str]]) -> None:
+        """Stop the zygotes that hold none of these sets of modules."""
+        wanted = {frozenset(modules) - self._left_out for modules in sets}
+        for modules in [modules for modules in self._by_modules if modules not in wanted]:
+            zygote = self._by_modules.pop(modules)
+            if zygote.child is not None:
+                zygote.child.send(signal.SIGTERM)
+
+    async def _make(self, modules: tuple[str, ...]) -> None:
+        """Fork a zygote that imports ``modules``; again without those that turn out to start threads."""
+        while modules:
+            self._numbers += 1
+            zygote = Zygote(self._numbers, modules)
+            ready = await self._preload(zygote)
+            if ready is None:
+                return
+            if not ready.left_out:
+                self._by_modules[frozenset(modules)] = zygote
+                return
+            self._left_out.update(ready.left_out)
+            log.warning(
+                "zygote.left_out", modules=",".join(ready.left_out),
+                reason="starts a thread at import, which a fork would lose; each worker imports it itself",
+            )
+            modules = tuple(module for module in modules if module not in self._left_out)
+
+    async def _preload(self, zygote: Zygote) -> Ready | None:
+        ours, theirs = pair()
+        preload = Preload(zygote.number, list(zygote.modules), sorted(self._left_out))
+        try:
+            with theirs:
+                forked = await self._fork(self._root, Fork(preload=preload), [theirs.fileno()])
+        except OSError as error:
+            ours.close()
+            log.error("zygote.failed", error=str(error))
+            return None
+        await self._attach(zygote, ours, forked.output_fd)
+        try:
+            async with asyncio.timeout(PRELOAD_TIMEOUT_SECONDS):
+                return await self._preloaded(zygote, forked.report)
+        except TimeoutError:
+            log.error("zygote.failed", error=f"imports took more than {PRELOAD_TIMEOUT_SECONDS:g} s")
+            if zygote.child is not None:
+                zygote.child.send(signal.SIGKILL)
+            return None
+        finally:
+            forked.report.close()
+
+    async def _preloaded(self, zygote: Zygote, report: Report) -> Ready | None:
+        while True:
+            match await report.next():
+                case Started(pid=pid):
+                    zygote.child = reaper().adopt(pid)
+                case Ready() as ready:
+                    return ready
+                case Failed(message=message):
+                    log.error("zygote.failed", error=message, output=zygote.output.text())
+                    return None
+                case None:
+                    log.error("zygote.failed", error="it exited", output=zygote.output.text())
+                    return None
+                case _:
+                    pass
+
+    async def close(self) -> None:
+        """Stop them all; the root last, since it is the guard of the others."""
+        self._stopping = True
+        for making in list(self._making.values()):
+            making.cancel()
+        zygotes = [*self._by_modules.values(), self._root]
+        for zygote in zygotes:
+            if zygote.child is not None:
+                zygote.child.send(signal.SIGTERM)
+        for zygote in zygotes:
+            if zygote.child is not None:
+                try:
+                    await asyncio.wait_for(zygote.child.wait(), 1.0)
+                except TimeoutError:
+                    zygote.child.send(signal.SIGKILL)
+                    await zygote.child.wait()
+
+
+def read_output(descriptor: int, lines: OutputLines) -> None:
+    """Feed what is written into a pipe to ``lines`` until its last writer has closed it."""
+    loop = asyncio.get_running_loop()
+    os.set_blocking(descriptor, False)
+
+    def read() -> None:
+        try:
+            received = os.read(descriptor, 262144)
+        except BlockingIOError:
+            return
+        if received:
+            lines.feed(received)
+            return
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+        lines.finish()
+
+    loop.add_reader(descriptor, read)

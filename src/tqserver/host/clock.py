@@ -1,0 +1,21 @@
+"""Time, through one door, so that what depends on it can be given another."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+
+def monotonic() -> float:
+    """Seconds that never jump: for durations and deadlines."""
+    return time.monotonic()
+
+
+def wall() -> float:
+    """Seconds since the epoch: for people, never for durations."""
+    return time.time()
+
+
+def date_stamp() -> str:
+    """Today in local time as YYYY-MM-DD: the value of ``{date}`` in log file names."""
+    return datetime.datetime.now().astimezone().date().isoformat()

@@ -1,0 +1,202 @@
+"""The server's own log, and the files that the output of workers goes to.
+
+One event is one line: for people on a terminal, JSON otherwise, and JSON in ``server.log_file``. The supervisor
+writes every file itself, so that a name with ``{date}`` is right after midnight and a file that logrotate moved is
+opened again on request (pitfall 27).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any, cast
+
+import structlog
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+from tqserver.host import clock
+
+Logger = FilteringBoundLogger
+_OUTPUT_LINES_KEPT = 50
+_LONGEST_LINE = 64 * 1024
+
+
+class DatedFile:
+    """An append-only file whose name is a template, worked out again at each write.
+
+    A write that fails (full disk, unwritable directory) is told once to ``on_error``, and once more when writing
+    works again with the number of bytes lost in between: never silently.
+    """
+
+    def __init__(
+        self, template: Path, fields: Mapping[str, str], on_error: Callable[[str], None] | None = None
+    ) -> None:
+        self._template = str(template)
+        self._fields = dict(fields)
+        self._on_error = on_error or _to_stderr
+        self._path = ""
+        self._fd = -1
+        self._lost = 0
+
+    def path(self) -> str:
+        """Return the name of the file for a write at this moment."""
+        name = self._template.replace("{date}", clock.date_stamp())
+        for field, value in self._fields.items():
+            name = name.replace("{" + field + "}", value)
+        return name
+
+    def write(self, text: bytes) -> None:
+        """Append ``text``."""
+        try:
+            self._open_current()
+            while text:
+                text = text[os.write(self._fd, text) :]
+        except OSError as error:
+            if not self._lost:
+                self._on_error(f"cannot write {self._path}: {error.strerror}; output is being lost")
+            self._lost += len(text)
+            return
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._on_error(f"writing {self._path} works again; {lost} bytes were lost")
+
+    def _open_current(self) -> None:
+        path = self.path()
+        if path == self._path and self._fd >= 0:
+            return
+        self.close()
+        self._path = path
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def close(self) -> None:
+        """Close the file; the next write opens it again (that is also how it is reopened on SIGHUP)."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+class OutputLines:
+    """What a process prints, cut into lines: to its file, and the last of them kept for an error message."""
+
+    def __init__(self, file: DatedFile | None) -> None:
+        self._file = file
+        self._partial = b""
+        self.last: deque[str] = deque(maxlen=_OUTPUT_LINES_KEPT)
+
+    def feed(self, received: bytes) -> None:
+        """Take bytes as they come; a line without an end is passed on in pieces once it is long."""
+        *lines, self._partial = (self._partial + received).split(b"\n")
+        if len(self._partial) > _LONGEST_LINE:
+            lines.append(self._partial)
+            self._partial = b""
+        if not lines:
+            return
+        if self._file is not None:
+            self._file.write(b"\n".join(lines) + b"\n")
+        self.last.extend(line.decode(errors="replace") for line in lines[-_OUTPUT_LINES_KEPT:])
+
+    def finish(self) -> None:
+        """The process has ended: what it left of a line is its last."""
+        if self._partial:
+            self.feed(b"\n")
+
+    def text(self) -> str:
+        """Return the last lines."""
+        return "\n".join(self.last)
+
+
+class _Sinks:
+    """Where the events of this process go."""
+
+    def __init__(self) -> None:
+        self.terminal: IO[str] | None = None
+        self.colours = False
+        self.json_terminal = False
+        self.file: DatedFile | None = None
+
+
+_sinks = _Sinks()
+_as_json = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
+
+
+def configure(*, quiet: bool, file: DatedFile | None) -> None:
+    """Set up the server's log: stderr unless ``quiet``, and ``file`` as JSON lines if given."""
+    _sinks.terminal = None if quiet else sys.stderr
+    _sinks.colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    _sinks.json_terminal = not sys.stderr.isatty()
+    _sinks.file = file
+    _configure_structlog()
+
+
+def configure_json() -> None:
+    """Set up the log of a program below control: JSON lines on stderr, which control reads."""
+    _sinks.terminal, _sinks.json_terminal, _sinks.file = sys.stderr, True, None
+    _configure_structlog()
+
+
+def _configure_structlog() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=False),
+            structlog.processors.format_exc_info,
+            _write,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.ReturnLoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _write(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Last processor: write the event to every sink."""
+    line = str(_as_json(None, "", dict(event))) + "\n"
+    if _sinks.file is not None:
+        _sinks.file.write(line.encode(errors="backslashreplace"))
+    if _sinks.terminal is not None:
+        _sinks.terminal.write(line if _sinks.json_terminal else for_people(event, colours=_sinks.colours))
+        _sinks.terminal.flush()
+    raise structlog.DropEvent
+
+
+_MARKS = {"error": ("✗", "31"), "critical": ("✗", "31"), "warning": ("!", "33"), "info": ("·", "32")}
+_MULTILINE = ("output", "exception")
+
+
+def for_people(event: Mapping[str, Any], *, colours: bool) -> str:
+    """Return an event as a line for a terminal: time, message, fields; output and tracebacks below it."""
+    fields = dict(event)
+    stamp = str(fields.pop("timestamp", ""))[11:19]
+    mark, colour = _MARKS.get(str(fields.pop("level", "info")), _MARKS["info"])
+    name = str(fields.pop("event", ""))
+    fields.pop("logger", None)
+    below = [str(fields.pop(key)) for key in _MULTILINE if fields.get(key)]
+    rest = " ".join(f"{key}={_short(value)}" for key, value in fields.items() if value not in ("", None))
+    if colours:
+        mark, stamp, rest = f"\x1b[{colour}m{mark}\x1b[0m", f"\x1b[2m{stamp}\x1b[0m", f"\x1b[2m{rest}\x1b[0m"
+        name = f"\x1b[1m{name}\x1b[0m"
+    text = f"{stamp} {mark} {name} {rest}".rstrip() + "\n"
+    for block in below:
+        text += "".join(f"    {line}\n" for line in block.rstrip("\n").split("\n"))
+    return text
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    text = str(value)
+    return f'"{text}"' if " " in text else text
+
+
+def get_logger(name: str) -> Logger:
+    """Return the logger of one part of the program."""
+    return cast(Logger, structlog.get_logger().bind(logger=name))

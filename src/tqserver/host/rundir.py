@@ -1,0 +1,97 @@
+"""``.tqserver/`` in the project: one server at a time, its sockets, and the sweep of what a crash left.
+
+::
+
+    .tqserver/lock      held (flock) by the server that runs; its text is the pid
+    .tqserver/instance  the id in TQ_INSTANCE of every process of the last server
+    .tqserver/run/      sockets of workers; emptied at start
+    .tqserver/store/    artifacts, unless workers.temp_dir says otherwise
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from tqserver.host.process import kill_all_with
+from tqserver.model.errors import HostError
+
+NAME = ".tqserver"
+INSTANCE_VARIABLE = "TQ_INSTANCE"
+_SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
+_LONGEST_SOCKET_NAME = len("/w9999999999.sock")
+
+
+class RunDirectory:
+    """The directory of one server. Raises :class:`HostError` if another server runs here or it cannot be made."""
+
+    def __init__(self, project: Path) -> None:
+        self.root = project / NAME
+        self.instance = secrets.token_hex(8)
+        try:
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise HostError(
+                f"cannot use {self.root}: {error.strerror}",
+                remedy="make the project directory writable for the user that runs tqserver",
+            ) from error
+        self._take_lock()
+        self.killed = self._sweep()
+        self.sockets = self._fresh_socket_directory(project)
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
+            os.close(self._lock)
+            raise HostError(
+                f"another tqserver (pid {pid or 'unknown'}) already runs in {self.root.parent}",
+                remedy="stop it, or start this one in another project directory",
+            ) from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _sweep(self) -> list[int]:
+        """Kill what an earlier server, which died without a word, left behind; return the pids."""
+        file = self.root / "instance"
+        killed = []
+        if file.exists() and (earlier := file.read_text().strip()):
+            killed = kill_all_with(INSTANCE_VARIABLE, earlier)
+        file.write_text(self.instance + "\n")
+        return killed
+
+    def _fresh_socket_directory(self, project: Path) -> Path:
+        directory = self.root / "run"
+        if len(os.fsencode(directory)) + _LONGEST_SOCKET_NAME > _SOCKET_PATH_LIMIT:
+            digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
+            directory = Path(tempfile.gettempdir()) / f"tqserver-{os.getuid()}-{digest}"
+        if directory.is_symlink():
+            raise HostError(f"{directory} is a symbolic link", remedy="remove it")
+        if directory.exists():
+            owner = directory.stat()
+            if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode):
+                raise HostError(f"{directory} belongs to somebody else", remedy="remove it")
+            shutil.rmtree(directory)
+        directory.mkdir(mode=0o700)
+        return directory
+
+    def socket(self, name: str) -> Path:
+        """Return the path for a socket of this name; nothing is there yet."""
+        path = self.sockets / f"{name}.sock"
+        path.unlink(missing_ok=True)
+        return path
+
+    def close(self) -> None:
+        """Remove the sockets and let go of the lock; the lock file stays, as removing it would race."""
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        (self.root / "instance").unlink(missing_ok=True)
+        os.ftruncate(self._lock, 0)
+        os.close(self._lock)

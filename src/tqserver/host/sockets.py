@@ -1,0 +1,90 @@
+"""Sockets: listening ones, pairs between programs, and descriptors that travel with a frame."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+
+from tqserver.model.errors import HostError
+from tqserver.wire.frames import HEADER_BYTES, frame, frame_length
+
+BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
+MAX_DESCRIPTORS = 8
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket. Raises :class:`HostError` naming the remedy."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"cannot listen on {host}:{port}: {error.strerror}", remedy=_remedy(error, port)
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _remedy(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"another program listens there; stop it (ss -ltnp 'sport = :{port}' names it) "
+            "or set server.port in the configuration, or TQSERVER_SERVER__PORT"
+        )
+    if error.errno == errno.EACCES:
+        return "ports below 1024 need a privilege: choose another, or grant CAP_NET_BIND_SERVICE"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "server.host is not an address of this machine"
+    return "check server.host and server.port in the configuration"
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return two connected stream sockets, neither of which an exec inherits."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def send_frame(sock: socket.socket, payload: bytes, descriptors: Sequence[int] = ()) -> None:
+    """Send one frame on a blocking socket, the descriptors with its first byte."""
+    packet = frame(payload)
+    sent = socket.send_fds(sock, [packet], list(descriptors)) if descriptors else sock.send(packet)
+    sock.sendall(packet[sent:])
+
+
+def receive_frame(sock: socket.socket) -> tuple[bytes, list[int]] | None:
+    """Return the next frame's payload and descriptors from a blocking socket, None at its end."""
+    header, descriptors, _, _ = socket.recv_fds(sock, HEADER_BYTES, MAX_DESCRIPTORS)
+    if not header:
+        return None
+    header += _receive_exactly(sock, HEADER_BYTES - len(header))
+    return _receive_exactly(sock, frame_length(header)), list(descriptors)
+
+
+def _receive_exactly(sock: socket.socket, count: int) -> bytes:
+    received = bytearray()
+    while len(received) < count:
+        part = sock.recv(count - len(received))
+        if not part:
+            raise EOFError("the socket ended within a frame")
+        received += part
+    return bytes(received)
+
+
+def connect(endpoint: str, timeout_seconds: float) -> socket.socket:
+    """Return a blocking connection to ``unix:/path`` or ``tcp:host:port``. Raises OSError."""
+    kind, _, where = endpoint.partition(":")
+    if kind == "unix":
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(timeout_seconds)
+        try:
+            sock.connect(where)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+    host, _, port = where.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout_seconds)
