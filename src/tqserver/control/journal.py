@@ -1,0 +1,82 @@
+"""What is remembered of pages across restarts: revision numbers, and what their workers were seen to load.
+
+Numbers never repeat, so a log line names one revision for ever. Modules and files are hints: without them the
+first start of a page is slower, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqserver.host.log import get_logger
+from tqserver.wire.codec import WireError, from_json, to_json
+
+SAVE_AFTER_SECONDS = 1.0
+log = get_logger("journal")
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is known of one page."""
+
+    revision: int = 0
+    modules: tuple[str, ...] = ()
+    files: frozenset[str] = frozenset()
+
+
+class Journal:
+    """The memory of all pages, kept in one small file that is replaced whole."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._pages: dict[str, Memory] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._load()
+
+    def _load(self) -> None:
+        try:
+            stored = from_json(self._file.read_bytes())
+            for name, page in stored["pages"].items():
+                self._pages[name] = Memory(
+                    int(page["revision"]), tuple(page["modules"]), frozenset(page["files"])
+                )
+        except FileNotFoundError:
+            return
+        except (OSError, WireError, KeyError, TypeError, ValueError, AttributeError) as error:
+            log.warning("journal.unreadable", file=str(self._file), error=str(error), remedy="begun anew")
+            self._pages.clear()
+
+    def of(self, page: str) -> Memory:
+        """Return the memory of a page; change it, then call :meth:`changed`."""
+        return self._pages.setdefault(page, Memory())
+
+    def next_revision(self, page: str) -> int:
+        """Return a number that no revision of this page has had."""
+        memory = self.of(page)
+        memory.revision += 1
+        self.changed()
+        return memory.revision
+
+    def changed(self) -> None:
+        """Write the file soon: a storm of reloads writes it once."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SAVE_AFTER_SECONDS, self.save)
+
+    def save(self) -> None:
+        """Write the file now."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        pages = {
+            name: {"revision": m.revision, "modules": list(m.modules), "files": sorted(m.files)}
+            for name, m in self._pages.items()
+        }
+        scratch = self._file.with_suffix(".new")
+        try:
+            scratch.write_bytes(to_json({"pages": pages}))
+            os.replace(scratch, self._file)
+        except OSError as error:
+            log.warning("journal.unwritable", file=str(self._file), error=str(error))

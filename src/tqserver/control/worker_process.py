@@ -1,0 +1,309 @@
+"""One worker: a process that serves one revision, from spawn to reaped.
+
+Started in one of two ways that end in the same: forked from a zygote (Python pages), or executed (all others).
+Ready is an observed fact: ``Ready`` on the report socket, ``READY=1`` on NOTIFY_SOCKET (sd_notify(3)), or an answer
+to ``GET /health``. Stopped is SIGTERM, then after the grace SIGKILL to its whole process group.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from tqserver.control.health import probe
+from tqserver.control.zygotes import Forked, Zygote, ZygoteTree, read_output
+from tqserver.host import clock
+from tqserver.host.log import OutputLines
+from tqserver.host.process import Child, reaper, spawn
+from tqserver.host.tasks import TaskOwner
+from tqserver.model.errors import Location, StartError
+from tqserver.model.lifecycle import WORKER_MOVES, WorkerState, advance
+from tqserver.wire.messages import Failed, Loaded, PageSpec, Ready, Started
+
+PROBE_SECONDS = 2.0  # for one answer
+FIRST_PROBE_AFTER_SECONDS = 0.005
+LONGEST_PROBE_PAUSE_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What to start. ``argv`` empty: fork ``spec`` from a zygote that has ``modules``.
+
+    ``port`` is 0 where none is needed. ``socket`` and ``notify`` are paths at which nothing is yet.
+    """
+
+    worker: int
+    spec: PageSpec
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    socket: Path
+    notify: Path
+    port: int
+    health_path: str
+    start_timeout_seconds: float
+    modules: tuple[str, ...] = ()
+
+
+class WorkerProcess:
+    """A worker. ``endpoint`` is known once it is ready.
+
+    ``on_exit`` is called once, after the process has been reaped, unless it was never started.
+    """
+
+    def __init__(
+        self,
+        order: WorkerOrder,
+        output: OutputLines,
+        tasks: TaskOwner,
+        on_exit: Callable[[WorkerProcess], None],
+        on_files: Callable[[WorkerProcess, list[str]], None],
+    ) -> None:
+        self.order = order
+        self.number = order.worker
+        self.state = WorkerState.STARTING
+        self.endpoint = ""
+        self.child: Child | None = None
+        self.output = output
+        self.modules: tuple[str, ...] = ()  # what a Python worker has imported from outside the project
+        self.ready_at = 0.0
+        self._tasks = tasks
+        self._on_exit = on_exit
+        self._on_files = on_files
+        self._exited = asyncio.Event()
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 if there is none."""
+        return self.child.pid if self.child is not None else 0
+
+    @property
+    def lived_seconds(self) -> float:
+        """How long it has been ready; 0 if it never was."""
+        return clock.monotonic() - self.ready_at if self.ready_at else 0.0
+
+    def move(self, wanted: WorkerState) -> None:
+        """Change the state by the table."""
+        self.state = advance(WORKER_MOVES, self.state, wanted)
+
+    # --- start --------------------------------------------------------------------------------------------
+
+    async def start(self, zygotes: ZygoteTree) -> None:
+        """Start the process and return when it is ready. Raises :class:`StartError`; then nothing is left."""
+        limit = self.order.start_timeout_seconds
+        try:
+            async with asyncio.timeout(limit):
+                if self.order.argv:
+                    await self._execute()
+                else:
+                    await self._fork(zygotes)
+        except TimeoutError:
+            error = StartError(
+                f"it did not become ready within {limit:g} s{self._heard_elsewhere()}",
+                remedy=self._late_remedy(), output=self.output.text(),
+            )
+            await self.stop(0.0)
+            raise error from None
+        except BaseException:
+            await self.stop(0.0)
+            raise
+        self.ready_at = clock.monotonic()
+        self.move(WorkerState.READY)
+
+    async def _fork(self, zygotes: ZygoteTree) -> None:
+        forked, zygote = await zygotes.fork(self.order.spec, self.order.modules)
+        read_output(forked.output_fd, self.output)
+        try:
+            await self._until_ready(forked, zygote)
+        except BaseException:
+            forked.report.close()
+            raise
+        self._tasks.start(self._listen(forked), name=f"worker-{self.number}.report")
+
+    async def _until_ready(self, forked: Forked, zygote: Zygote) -> None:
+        while True:
+            match await forked.report.next():
+                case Started(pid=pid):
+                    self._has_child(reaper().adopt(pid))
+                case Ready(modules=modules, files=files):
+                    self.endpoint = f"unix:{self.order.socket}"
+                    self.modules = (*zygote.modules, *modules)
+                    self._on_files(self, files)
+                    return
+                case Loaded(files=files):
+                    self._on_files(self, files)
+                case Failed() as failed:
+                    raise _start_error(failed)
+                case None:
+                    await self._raise_exited()
+
+    async def _listen(self, forked: Forked) -> None:
+        while (message := await forked.report.next()) is not None:
+            if isinstance(message, Loaded):
+                self._on_files(self, message.files)
+        forked.report.close()
+
+    async def _execute(self) -> None:
+        output, write_end = os.pipe2(os.O_CLOEXEC)
+        notify = _datagram_socket(self.order.notify)
+        try:
+            self._has_child(
+                spawn(
+                    self.order.argv, cwd=self.order.spec.project, env=self.order.environment,
+                    stdout=write_end, stderr=subprocess.STDOUT,
+                )
+            )
+            os.close(write_end)
+            read_output(output, self.output)
+            await self._first_of_ready_and_exit(notify)
+        except OSError as error:
+            raise StartError(
+                f"cannot execute {self.order.argv[0]}: {error.strerror}", remedy="check its rights"
+            ) from error
+        finally:
+            notify.close()
+            self.order.notify.unlink(missing_ok=True)
+
+    async def _first_of_ready_and_exit(self, notify: socket.socket) -> None:
+        exited = self._tasks.start(self._exited.wait(), name=f"worker-{self.number}.exit")
+        said = self._tasks.start(_said_ready(notify), name=f"worker-{self.number}.notify")
+        answered = self._tasks.start(self._answers(), name=f"worker-{self.number}.probe")
+        try:
+            await asyncio.wait((exited, said, answered), return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                await self._raise_exited()
+            self.endpoint = await answered if answered.done() else await self._listening_endpoint()
+        finally:
+            for task in (exited, said, answered):
+                task.cancel()
+
+    def _endpoints(self) -> list[str]:
+        endpoints = [f"unix:{self.order.socket}"] if self.order.socket.exists() else []
+        return [*endpoints, f"tcp:127.0.0.1:{self.order.port}"] if self.order.port else endpoints
+
+    async def _answers(self) -> str:
+        """Return the endpoint that first answers a probe."""
+        pause = FIRST_PROBE_AFTER_SECONDS
+        while True:
+            for endpoint in self._endpoints():
+                if not await probe(endpoint, self.order.health_path, PROBE_SECONDS):
+                    return endpoint
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PROBE_PAUSE_SECONDS)
+
+    async def _listening_endpoint(self) -> str:
+        """It said READY=1: return where a connection is accepted; what it says of itself is believed."""
+        while True:
+            for endpoint in self._endpoints():
+                if await _accepts(endpoint):
+                    return endpoint
+            await asyncio.sleep(FIRST_PROBE_AFTER_SECONDS)
+
+    def _has_child(self, child: Child) -> None:
+        self.child = child
+        self._tasks.start(self._watch(child), name=f"worker-{self.number}.wait")
+
+    async def _watch(self, child: Child) -> None:
+        await child.wait()
+        child.kill_group()  # what it forked and left behind
+        self.output.finish()
+        if self.state is not WorkerState.EXITED:
+            self.move(WorkerState.EXITED)
+        self._exited.set()
+        self.order.socket.unlink(missing_ok=True)
+        self._on_exit(self)
+
+    async def _raise_exited(self) -> None:
+        if self.child is not None:
+            await self._exited.wait()
+        raise StartError(
+            f"it exited before it was ready ({self.exit_reason()})",
+            remedy="its output says why", output=self.output.text(),
+        )
+
+    def exit_reason(self) -> str:
+        """Say how it ended: "status 3", "killed by SIGKILL"."""
+        code = self.child.code if self.child is not None else None
+        if code is None:
+            return "no process"
+        return f"status {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+
+    def _heard_elsewhere(self) -> str:
+        """Name the addresses it does listen on: most often the port is a fixed one."""
+        if self.child is None or self.child.code is not None or not self.order.argv:
+            return ""
+        try:
+            connections = psutil.Process(self.pid).net_connections("inet")
+        except psutil.Error:
+            return ""
+        heard = sorted(f"{c.laddr.ip}:{c.laddr.port}" for c in connections if c.status == psutil.CONN_LISTEN)
+        return f"; it listens on {', '.join(heard)}" if heard else ""
+
+    def _late_remedy(self) -> str:
+        if not self.order.argv:
+            return "its import or startup takes too long; raise workers.default.start_timeout_seconds"
+        where = f"127.0.0.1:{self.order.port} (PORT)" if self.order.port else "TQ_SOCKET"
+        return (
+            f"it must listen on {where} or on TQ_SOCKET, and say READY=1 or answer GET "
+            f"{self.order.health_path} with a status below 500"
+        )
+
+    # --- stop ---------------------------------------------------------------------------------------------
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End the process: SIGTERM, after the grace SIGKILL; return when it has been reaped."""
+        if self.child is None:
+            self.state = WorkerState.EXITED
+            return
+        if self.state not in (WorkerState.EXITED, WorkerState.STOPPING):
+            self.move(WorkerState.STOPPING)
+        if grace_seconds > 0:
+            self.child.send(signal.SIGTERM)
+            try:
+                await asyncio.wait_for(self._exited.wait(), grace_seconds)
+            except TimeoutError:
+                pass
+        if not self._exited.is_set():
+            self.child.send(signal.SIGKILL)
+            self.child.kill_group()
+            await self._exited.wait()
+
+
+def _start_error(failed: Failed) -> StartError:
+    location = Location(failed.file, failed.line) if failed.file else None
+    return StartError(failed.message, remedy=failed.remedy, location=location, output=failed.output)
+
+
+def _datagram_socket(path: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    sock.bind(str(path))
+    return sock
+
+
+async def _said_ready(notify: socket.socket) -> None:
+    """Return when READY=1 has come (sd_notify(3): lines of VARIABLE=VALUE)."""
+    loop = asyncio.get_running_loop()
+    while b"READY=1" not in (await loop.sock_recv(notify, 4096)).split(b"\n"):
+        pass
+
+
+async def _accepts(endpoint: str) -> bool:
+    kind, _, where = endpoint.partition(":")
+    try:
+        if kind == "unix":
+            _, writer = await asyncio.open_unix_connection(where)
+        else:
+            host, _, port = where.rpartition(":")
+            _, writer = await asyncio.open_connection(host, int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True
