@@ -81,6 +81,7 @@ class LocalAgent:
         ports: PortPool,
         zygotes: ZygoteTree,
         environment: Mapping[str, str],
+        grace_seconds: float,
         tasks: TaskOwner,
     ) -> None:
         self._project = project
@@ -90,6 +91,7 @@ class LocalAgent:
         self._ports = ports
         self._zygotes = zygotes
         self._environment = environment
+        self._grace_seconds = grace_seconds
         self._tasks = tasks
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
@@ -144,7 +146,7 @@ class LocalAgent:
             worker=self._numbers, page=page.name, route=page.route, revision=spec.revision,
             project=str(self._project), directory=page.directory, entry=page.entry, artifact=str(artifact),
             socket=str(socket), mode=self._mode, environment=contract,
-            shutdown_grace_seconds=settings_grace(settings),
+            shutdown_grace_seconds=self._grace_seconds,
         )
         return WorkerOrder(
             worker=self._numbers, spec=page_spec, argv=launch.argv,

@@ -12,6 +12,9 @@ from tqserver.model.pages import Page
 
 BACKOFF_FIRST_SECONDS = 0.1
 BACKOFF_LONGEST_SECONDS = 30.0
+ENTRY_NAMES = frozenset(
+    {"main.py", "main.js", "main.mjs", "main.ts", "package.json", "Cargo.toml", "page.yaml", "index.html"}
+)
 STEADY_SECONDS = 10.0  # a worker that lived this long since it was ready was not part of a crash loop
 
 
@@ -53,6 +56,19 @@ def pages_concerned(
     if deepest is not None:
         names.add(deepest.name)
     return frozenset(names)
+
+
+def needs_discovery(path: str, pages: Iterable[Page], *, exists: bool) -> bool:
+    """Tell whether a change of ``path`` can make, end or alter a page, so that the tree is scanned again.
+
+    ``exists``: a regular file is there now. An edit of a file that is no entry file changes no page's being, and
+    neither does one of the entry file of a page that is known.
+    """
+    if not exists:
+        return True
+    directory, _, name = path.rpartition("/")
+    known = any(page.directory == directory and page.entry == name for page in pages)
+    return not known and (name in ENTRY_NAMES or name.endswith(".go"))
 
 
 @dataclass(slots=True)

@@ -47,6 +47,10 @@ class Publisher:
         self._rows.pop(page, None)
         return self._flush_soon()
 
+    def touch(self) -> int:
+        """Publish the table as it is; return its version."""
+        return self._flush_soon()
+
     def row(self, page: str) -> RouteEntry | None:
         """Return a page's row as it was last set."""
         return self._rows.get(page)

@@ -1,0 +1,5 @@
+"""``python -m tqserver``."""
+
+from tqserver.cli.main import main
+
+main()

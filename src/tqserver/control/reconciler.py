@@ -1,0 +1,344 @@
+"""A file change, from the disk to the last request of the code before it. The spine of control.
+
+One reconciler per page, one attempt at a time. The methods of :class:`Reconciler` stand in the order in which
+things happen::
+
+    read -> build -> start -> observe ready -> publish -> all proxies acknowledge -> drain old -> stop old
+
+Newer content supersedes an attempt under way; the same content never starts one. Whatever fails before publication
+leaves the old revision serving and is recorded with its output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqserver.build.fingerprint import Unsettled
+from tqserver.build.pipeline import Artifact, Pipeline, Source
+from tqserver.control.agent import NodeAgent, WorkerSpec
+from tqserver.control.journal import Journal
+from tqserver.control.pool import Pool, PoolEvents
+from tqserver.control.publisher import Publisher
+from tqserver.host import clock
+from tqserver.host.log import get_logger
+from tqserver.host.tasks import TaskOwner
+from tqserver.model.config import Config, WorkerSettings
+from tqserver.model.errors import BuildError, PageError, TQError
+from tqserver.model.lifecycle import PAGE_MOVES, PageState, advance
+from tqserver.model.pages import Page
+from tqserver.wire.messages import Failure, RouteEntry, RouteLimits
+
+log = get_logger("reconciler")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every reconciler works with."""
+
+    config: Config
+    pipeline: Pipeline
+    agent: NodeAgent
+    publisher: Publisher
+    journal: Journal
+    tasks: TaskOwner
+    learn: Callable[[tuple[str, ...]], None]  # modules that workers had to import: hold them ready
+    watch: Callable[[str, frozenset[str]], None]  # page, project files outside it that it reads
+
+
+class Reconciler:
+    """Keeps what is live of one page equal to what is on disk."""
+
+    def __init__(self, page: Page, services: Services) -> None:
+        self.page = page
+        self.state = PageState.NEW
+        self.live: Pool | None = None
+        self._services = services
+        self._disturbed = asyncio.Event()
+        self._settled = ""  # the digest that was last brought to its end, live or failed
+        self._live_digest = ""
+        self._failure: Failure | None = None
+        self._shared = services.journal.of(page.name).files
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    @property
+    def settings(self) -> WorkerSettings:
+        """The settings of this page's route."""
+        return self._services.config.workers.for_route(self.page.route)
+
+    def notify(self, page: Page | None = None) -> None:
+        """Something that concerns the page has changed, perhaps the page's own description."""
+        if page is not None and page != self.page:
+            self.page = page
+            self._settled = ""
+        self._disturbed.set()
+
+    async def run(self) -> None:
+        """Follow the disk until cancelled."""
+        self._services.watch(self.page.name, self._shared)
+        self._publish_row()
+        self._disturbed.set()
+        while True:
+            await self._disturbed.wait()
+            self._disturbed.clear()
+            await self._follow()
+
+    async def _follow(self) -> None:
+        """Make attempts until what is on disk has been brought to its end."""
+        while (source := await self._read()) is not None and source.digest != self._settled:
+            if source.digest == self._live_digest:
+                self._back_to_live(source)
+                return
+            self._move(PageState.UPDATING if self.live else PageState.BUILDING)
+            attempt = self._services.tasks.start(self._outcome(source), name=f"attempt.{self.page.name}")
+            if await self._superseded(attempt, source):
+                continue
+            if (error := attempt.result()) is not None:
+                await self._settle_failure(source, error)
+
+    # --- read ---------------------------------------------------------------------------------------------
+
+    async def _read(self) -> Source | None:
+        """Return what is on disk now; None if it cannot be read, which is then the page's failure."""
+        while True:
+            try:
+                return self._services.pipeline.read(self.page, sorted(map(Path, self._shared)))
+            except Unsettled:
+                await asyncio.sleep(self._quiet_seconds)  # files come and go: look again when they rest
+            except PageError as error:
+                if self._failure is None or self._failure.message != error.message:
+                    self._record_failure(error)
+                self._settled = ""
+                return None
+
+    @property
+    def _quiet_seconds(self) -> float:
+        return self._services.config.file_watcher.debounce_ms / 1000
+
+    # --- the attempt --------------------------------------------------------------------------------------
+
+    async def _outcome(self, source: Source) -> TQError | Unsettled | None:
+        """Make an attempt; return what it failed with."""
+        try:
+            await self._attempt(source)
+        except (TQError, Unsettled) as error:
+            return error
+        return None
+
+    async def _attempt(self, source: Source) -> None:
+        begun = clock.monotonic()
+        artifact = await self._build(source)
+        pool = await self._start(artifact)
+        try:
+            settled = self._still_on_disk(source)
+        except BaseException:
+            await pool.stop()
+            raise
+        old = self.live
+        version = self._go_live(pool, artifact, settled)
+        await self._services.publisher.acknowledged(version)
+        log.info(
+            "revision.live", page=self.page.name, route=self.page.route, revision=pool.spec.revision,
+            digest=artifact.digest, seconds=clock.monotonic() - begun,
+        )
+        if old is not None:
+            self._retire(old, version)
+
+    async def _superseded(self, attempt: asyncio.Task[TQError | Unsettled | None], source: Source) -> bool:
+        """Wait for the attempt; end it and return True as soon as the disk says something else."""
+        while not attempt.done():
+            disturbed = self._services.tasks.start(self._disturbed.wait(), name="disturbed")
+            await asyncio.wait({attempt, disturbed}, return_when=asyncio.FIRST_COMPLETED)
+            disturbed.cancel()
+            if attempt.done():
+                break
+            self._disturbed.clear()
+            newer = await self._read()
+            if newer is not None and newer.digest != source.digest and not attempt.done():
+                attempt.cancel()
+                await asyncio.wait({attempt})
+                return True
+        return attempt.cancelled()
+
+    async def _build(self, source: Source) -> Artifact:
+        log.info("build.started", page=self.page.name, digest=source.digest)
+        artifact = await self._services.pipeline.build(self.page, source)
+        log.info(
+            "build.done", page=self.page.name, digest=artifact.digest, seconds=artifact.seconds,
+            reused=artifact.reused,
+        )
+        return artifact
+
+    async def _start(self, artifact: Artifact) -> Pool:
+        memory = self._services.journal.of(self.page.name)
+        spec = WorkerSpec(
+            self.page, self._services.journal.next_revision(self.page.name), artifact.digest, self.settings,
+            memory.modules,
+        )
+        grace = self._services.config.workers.shutdown_grace_period_ms / 1000
+        events = PoolEvents(changed=self._publish_row, files=self._reads)
+        pool = Pool(spec, self._services.agent, grace, self._services.tasks, events)
+        await pool.start(max(1, self.settings.min_workers))
+        await _pause(self._services.config.workers.startup_delay_ms)
+        return pool
+
+    def _still_on_disk(self, source: Source) -> str:
+        """Return the digest by which this content is known from now on; raise Unsettled if it is no more.
+
+        The worker may have reported files that it reads beside the page's own; they count from now on.
+        """
+        read = self._services.pipeline.read
+        if read(self.page, list(source.shared)).digest != source.digest:
+            raise Unsettled(f"{self.page.name} changed while it was built")
+        return read(self.page, sorted(map(Path, self._shared))).digest
+
+    # --- publish ------------------------------------------------------------------------------------------
+
+    def _go_live(self, pool: Pool, artifact: Artifact, settled: str) -> int:
+        self.live, self._failure = pool, None
+        self._settled = self._live_digest = settled
+        self._move(PageState.LIVE)
+        self._learn(pool)
+        return self._publish_row()
+
+    def _learn(self, pool: Pool) -> None:
+        memory = self._services.journal.of(self.page.name)
+        modules = next((worker.modules for worker in pool.workers), ())
+        if set(modules) != set(memory.modules):
+            memory.modules = modules
+            self._services.journal.changed()
+        self._services.learn(modules)
+
+    def _publish_row(self) -> int:
+        workers = self.live.refs() if self.live is not None else []
+        failure = self._failure or (self.live.failure if self.live is not None else None)
+        settings, server = self.settings, self._services.config.server
+        return self._services.publisher.set_row(
+            RouteEntry(
+                pattern=self.page.route, page=self.page.name,
+                revision=self.live.spec.revision if self.live is not None else 0,
+                workers=workers, failure=failure,
+                limits=RouteLimits(
+                    read_timeout_seconds=settings.read_timeout_seconds,
+                    write_timeout_seconds=settings.write_timeout_seconds,
+                    start_timeout_seconds=settings.start_timeout_seconds,
+                    max_body=server.max_body,
+                ),
+            )
+        )
+
+    # --- retire -------------------------------------------------------------------------------------------
+
+    def _retire(self, old: Pool, version: int) -> None:
+        task = self._services.tasks.start(self._drain_and_stop(old, version), name=f"retire.{self.page.name}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _drain_and_stop(self, old: Pool, version: int) -> None:
+        await _pause(self._services.config.workers.restart_delay_ms)
+        old.retire()
+        await self._drain(old, version)
+        await old.stop()
+        for worker in old.workers:
+            self._services.publisher.forget(worker.number)
+        log.info("revision.retired", page=self.page.name, revision=old.spec.revision)
+
+    async def _drain(self, old: Pool, version: int) -> None:
+        seconds = old.spec.settings.drain_seconds(self._services.config.mode)
+        publisher, numbers = self._services.publisher, [worker.number for worker in old.workers]
+        try:
+            async with asyncio.timeout(seconds):
+                for number in numbers:
+                    await publisher.drained(version, number)
+        except TimeoutError:
+            log.warning(
+                "revision.cut", page=self.page.name, revision=old.spec.revision, after_seconds=seconds,
+                remedy="requests were still in flight; raise drain_timeout_seconds if they must finish",
+            )
+            for number in numbers:
+                publisher.cut(number)
+
+    async def leave(self) -> None:
+        """The page is gone, or the server stops: drain what is live, stop it."""
+        version = self._services.publisher.remove_row(self.page.name)
+        self._move(PageState.GONE)
+        live, self.live = self.live, None
+        if live is not None:
+            await self._services.publisher.acknowledged(version)
+            self._retire(live, version)
+        if self._retiring:
+            await asyncio.wait(set(self._retiring))
+
+    # --- failure ------------------------------------------------------------------------------------------
+
+    async def _settle_failure(self, source: Source, error: TQError | Unsettled) -> None:
+        """Record a failure, unless the file was only half written: then what is on disk by now differs."""
+        if isinstance(error, Unsettled):
+            return
+        await asyncio.sleep(self._quiet_seconds)
+        newer = await self._read()
+        if newer is not None and newer.digest == source.digest:
+            self._settled = source.digest
+            self._record_failure(error)
+
+    def report(self, error: TQError) -> None:
+        """The page cannot even be read as a page: what is live stays live."""
+        self._record_failure(error)
+
+    def _record_failure(self, error: TQError) -> None:
+        where = str(error.location) if error.location is not None else ""
+        self._failure = Failure(error.message, error.remedy, where, error.output)
+        if self.state is PageState.NEW:
+            self._move(PageState.BUILDING)
+        if self.state is PageState.LIVE:
+            self._move(PageState.UPDATING)
+        self._move(PageState.STALE if self.live is not None else PageState.BROKEN)
+        event = "build.failed" if isinstance(error, BuildError) else "page.failed"
+        log.error(
+            event, page=self.page.name, error=error.message, where=where, remedy=error.remedy,
+            output=error.output, serving=self.live.spec.revision if self.live is not None else "nothing",
+        )
+        self._publish_row()
+
+    def _back_to_live(self, source: Source) -> None:
+        """The edit was undone: what is live is right again."""
+        self._settled, self._failure = source.digest, None
+        if self.state is not PageState.LIVE:
+            self._move(PageState.LIVE)
+            log.info("page.restored", page=self.page.name, digest=source.digest)
+        self._publish_row()
+
+    # --- what else it reads -------------------------------------------------------------------------------
+
+    def _reads(self, files: list[str]) -> None:
+        """A worker read project files beside the page's own: their change concerns the page too."""
+        grown = self._shared | frozenset(files)
+        if grown == self._shared:
+            return
+        read = self._services.pipeline.read
+        try:
+            unchanged = read(self.page, sorted(map(Path, self._shared))).digest == self._settled
+            self._shared = grown
+            if unchanged:
+                digest = read(self.page, sorted(map(Path, grown))).digest
+                if self._live_digest == self._settled:
+                    self._live_digest = digest
+                self._settled = digest
+        except (PageError, Unsettled):
+            self._shared = grown  # the next look at the disk says what is wrong
+            self._disturbed.set()
+        self._services.journal.of(self.page.name).files = grown
+        self._services.journal.changed()
+        self._services.watch(self.page.name, grown)
+
+    def _move(self, wanted: PageState) -> None:
+        if self.state is not wanted:
+            self.state = advance(PAGE_MOVES, self.state, wanted)
+
+
+async def _pause(milliseconds: int | None) -> None:
+    """Wait as the operator has asked for in the configuration; by default not at all."""
+    if milliseconds:
+        await asyncio.sleep(milliseconds / 1000)

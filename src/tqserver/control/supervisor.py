@@ -1,0 +1,299 @@
+"""The server's life: from the lock to the last worker.
+
+``run`` reads as the life does: prepare, serve, wait, stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import traceback
+from collections import defaultdict
+from pathlib import Path
+
+from tqserver.build.pipeline import Pipeline
+from tqserver.build.runtimes import RUNTIMES
+from tqserver.build.runtimes.base import Project
+from tqserver.build.store import Store
+from tqserver.control.agent import LocalAgent
+from tqserver.control.discovery import Discovery, Problem, discover
+from tqserver.control.journal import Journal
+from tqserver.control.plan import difference, needs_discovery, pages_concerned
+from tqserver.control.proxies import Proxy, ProxyPool
+from tqserver.control.publisher import Publisher
+from tqserver.control.reconciler import Reconciler, Services
+from tqserver.control.watcher import Watcher
+from tqserver.control.zygotes import ZygoteTree
+from tqserver.host import sockets
+from tqserver.host.log import DatedFile, configure, get_logger
+from tqserver.host.ports import PortPool
+from tqserver.host.process import become_subreaper, reaper
+from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory
+from tqserver.host.signals import SignalHandlers
+from tqserver.host.tasks import TaskOwner
+from tqserver.model.config import Config
+from tqserver.model.errors import HostError, RouteConflict
+from tqserver.model.pages import Page
+from tqserver.wire.messages import FromProxy, ServerLimits
+
+log = get_logger("supervisor")
+
+
+class Supervisor:
+    """One server in one project directory.
+
+    Raises :class:`HostError` from :meth:`run` if it cannot start: a port in use, another server, no pages.
+    """
+
+    def __init__(self, project: Path, config: Config, *, quiet: bool) -> None:
+        self._project = project
+        self._config = config
+        self._quiet = quiet
+        self._tasks = TaskOwner(self._task_failed)
+        self._stop = asyncio.Event()
+        self._stop_at_once = asyncio.Event()
+        self._reconcilers: dict[str, Reconciler] = {}
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._read_by: dict[str, set[str]] = defaultdict(set)
+        self._reported: set[tuple[str, str]] = set()
+
+    async def run(self) -> None:
+        """Serve until a signal says stop."""
+        self._prepare()
+        try:
+            await self._serve()
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            await self._end()
+
+    # --- prepare ------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Take what may be refused, before anything is started."""
+        config, project = self._config, self._project
+        file = config.server.log_file
+        configure(quiet=self._quiet, file=DatedFile(project / file, {}) if file else None)
+        self._pages_directory = project / config.pages.directory
+        found = discover(self._pages_directory)
+        self._listener: socket.socket = sockets.listen(config.server.host, config.server.port)
+        try:
+            self._rundir = RunDirectory(project)
+        except HostError:
+            self._listener.close()
+            raise
+        if self._rundir.killed:
+            log.warning("leftovers.killed", pids=self._rundir.killed, reason="the last server was killed")
+        become_subreaper()
+        reaper().install()
+        self._signals = SignalHandlers(
+            {signal.SIGTERM: self._asked_to_stop, signal.SIGINT: self._asked_to_stop}
+        )
+        self._signals.install()
+        self._build_parts()
+        self._found = found
+
+    def _build_parts(self) -> None:
+        config, project = self._config, self._project
+        environment = {**os.environ, INSTANCE_VARIABLE: self._rundir.instance}
+        temp = config.workers.temp_dir
+        store = Store((project / temp if temp else self._rundir.root) / "store")
+        store.sweep()
+        self._journal = Journal(self._rundir.root / "journal.json")
+        self._publisher = Publisher(config.mode, _server_limits(config), list(config.server.trusted_proxies))
+        self._zygotes = ZygoteTree(project, environment, self._tasks)
+        self._proxies = ProxyPool(
+            config.server.proxy_count(), [self._listener], project, environment, self._tasks,
+            self._heard, self._publisher.wake,
+        )
+        self._publisher.connect(self._proxies)
+        workers = config.workers
+        agent = LocalAgent(
+            project, config.mode, store, self._rundir,
+            PortPool(workers.port_range_start, workers.port_range_end), self._zygotes, environment,
+            workers.shutdown_grace_period_ms / 1000, self._tasks,
+        )
+        pipeline = Pipeline(
+            store, RUNTIMES, Project(project, config.mode), os.cpu_count() or 1,
+            float(workers.build_timeout_seconds),
+        )
+        self._services = Services(
+            config, pipeline, agent, self._publisher, self._journal, self._tasks,
+            learn=self._learned, watch=self._watch_also,
+        )
+        self._watcher = Watcher(
+            self._changed, self._owner_of, config.file_watcher.debounce_ms / 1000, self._tasks
+        )
+
+    # --- serve --------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        await self._zygotes.start()
+        self._watcher.start([self._pages_directory])
+        self._take(self._found)
+        await self._proxies.start()
+        version = self._publisher.touch()
+        await self._publisher.acknowledged(version)
+        host, port = self._listener.getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        log.info("server.ready", url=url, pages=len(self._reconcilers), mode=self._config.mode)
+
+    def _take(self, found: Discovery) -> None:
+        """Make what a scan found the pages that are followed."""
+        self._found = found
+        broken = {problem.page for problem in found.problems}
+        for problem in found.problems:
+            self._report(problem)
+        known = {name: reconciler.page for name, reconciler in self._reconcilers.items()}
+        wanted = {name: page for name, page in found.pages.items() if name not in broken}
+        change = difference(known, wanted)
+        for name in change.vanished:
+            if name not in broken:
+                self._tasks.start(self._leave(name), name=f"leave.{name}")
+        for page in change.altered:
+            self._reconcilers[page.name].notify(page)
+        for page in change.appeared:
+            self._follow(page)
+
+    def _report(self, problem: Problem) -> None:
+        key = (problem.page, str(problem.error))
+        if key in self._reported:
+            return
+        self._reported.add(key)
+        error = problem.error
+        event = "route.conflict" if isinstance(error, RouteConflict) else "page.failed"
+        reconciler = self._reconcilers.get(problem.page)
+        if reconciler is not None and not isinstance(error, RouteConflict):
+            reconciler.report(error)
+            return
+        log.error(
+            event, page=problem.page, error=error.message, remedy=error.remedy,
+            where=str(error.location or ""),
+        )
+
+    def _follow(self, page: Page) -> None:
+        log.info("page.found", page=page.name, route=page.route, runtime=page.runtime)
+        reconciler = Reconciler(page, self._services)
+        self._reconcilers[page.name] = reconciler
+        self._following[page.name] = self._tasks.start(reconciler.run(), name=f"page.{page.name}")
+
+    async def _leave(self, name: str) -> None:
+        reconciler = self._reconcilers.pop(name)
+        task = self._following.pop(name)
+        task.cancel()
+        await asyncio.wait({task})
+        log.info("page.gone", page=name)
+        await reconciler.leave()
+
+    # --- events -------------------------------------------------------------------------------------------
+
+    def _changed(self, paths: frozenset[str]) -> None:
+        pages = [reconciler.page for reconciler in self._reconcilers.values()]
+        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in paths):
+            self._rediscover()
+        pages = [reconciler.page for reconciler in self._reconcilers.values()]
+        for path in paths:
+            for name in pages_concerned(path, pages, self._read_by):
+                if name in self._reconcilers:
+                    self._reconcilers[name].notify()
+
+    def _rediscover(self) -> None:
+        try:
+            found = discover(self._pages_directory)
+        except HostError as error:
+            log.error("pages.missing", error=error.message, remedy=error.remedy)
+            return
+        self._reported &= {(problem.page, str(problem.error)) for problem in found.problems}
+        self._take(found)
+
+    def _owner_of(self, path: str) -> str:
+        """Group paths by page: what is being written holds back only what belongs with it."""
+        pages = [reconciler.page for reconciler in self._reconcilers.values()]
+        return next(iter(sorted(pages_concerned(path, pages, self._read_by))), "")
+
+    def _watch_also(self, page: str, files: frozenset[str]) -> None:
+        for file in files:
+            self._read_by[file].add(page)
+        self._watcher.also(files)
+
+    def _learned(self, modules: tuple[str, ...]) -> None:
+        self._zygotes.learn(modules)
+        self._zygotes.keep_only([self._journal.of(name).modules for name in self._reconcilers])
+
+    def _heard(self, proxy: Proxy, message: FromProxy) -> None:
+        self._publisher.heard(proxy, message)
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        """A defect of ours: said in full; what the task was for goes on without it or the server ends."""
+        trace = "".join(traceback.format_exception(error))
+        log.critical("task.failed", task=name, error=repr(error), output=trace)
+
+    # --- stop ---------------------------------------------------------------------------------------------
+
+    def _asked_to_stop(self) -> None:
+        if self._stop.is_set():
+            self._stop_at_once.set()
+        self._stop.set()
+
+    async def _drain(self) -> None:
+        """Finish what is in flight, then stop everything in order; a second signal skips the waiting."""
+        log.info("server.stopping")
+        self._watcher.close()
+        orderly = self._tasks.start(self._stop_in_order(), name="stop")
+        hurry = self._tasks.start(self._stop_at_once.wait(), name="stop.at_once")
+        await asyncio.wait({orderly, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not orderly.done():
+            orderly.cancel()
+            await asyncio.wait({orderly})
+            log.warning("server.stopped_at_once")
+
+    async def _stop_in_order(self) -> None:
+        """Proxies first, since they hold the requests; then workers; then zygotes."""
+        for task in self._following.values():
+            task.cancel()
+        await self._proxies.leave(self._config.workers.default.drain_seconds(self._config.mode))
+        grace = self._config.workers.shutdown_grace_period_ms / 1000
+        stops = [
+            self._tasks.start(self._stop_page(reconciler), name="stop.page")
+            for reconciler in self._reconcilers.values()
+        ]
+        if stops:
+            await asyncio.wait(stops)
+        agent = self._services.agent
+        for worker in agent.list():
+            await agent.stop(worker, grace)
+
+    @staticmethod
+    async def _stop_page(reconciler: Reconciler) -> None:
+        if reconciler.live is not None:
+            reconciler.live.retire()
+            await reconciler.live.stop()
+
+    async def _end(self) -> None:
+        """Leave nothing behind, however it came to this."""
+        self._watcher.close()
+        self._proxies.kill()
+        for worker in self._services.agent.list():
+            await worker.stop(0.0)
+        await self._zygotes.close()
+        self._journal.save()
+        await self._tasks.close()
+        self._listener.close()
+        self._signals.remove()
+        reaper().close()
+        self._rundir.close()
+        log.info("server.stopped")
+
+
+def _server_limits(config: Config) -> ServerLimits:
+    server = config.server
+    return ServerLimits(
+        read_timeout_seconds=server.read_timeout_seconds,
+        write_timeout_seconds=server.write_timeout_seconds,
+        idle_timeout_seconds=server.idle_timeout_seconds,
+        max_header_bytes=server.max_header_bytes,
+        max_body=server.max_body,
+    )
