@@ -20,8 +20,13 @@ DEFAULT_CONFIG = Path("config/server.yaml")
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
-    "-config", "--config", "config_file", type=click.Path(path_type=Path), default=DEFAULT_CONFIG,
-    show_default=True, help="The configuration; without the file, defaults are used.",
+    "-config",
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="The configuration; without the file, defaults are used.",
 )
 @click.option("-quiet", "--quiet", is_flag=True, help="Print nothing; log files are still written.")
 @click.version_option(__version__, "--version")

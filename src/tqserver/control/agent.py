@@ -143,16 +143,30 @@ class LocalAgent:
         port = self._ports.take() if launch.needs_port else 0
         contract = self._contract(spec, socket, port) | dict(launch.environment)
         page_spec = PageSpec(
-            worker=self._numbers, page=page.name, route=page.route, revision=spec.revision,
-            project=str(self._project), directory=page.directory, entry=page.entry, artifact=str(artifact),
-            socket=str(socket), mode=self._mode, environment=contract,
+            worker=self._numbers,
+            page=page.name,
+            route=page.route,
+            revision=spec.revision,
+            project=str(self._project),
+            directory=page.directory,
+            entry=page.entry,
+            artifact=str(artifact),
+            socket=str(socket),
+            mode=self._mode,
+            environment=contract,
             shutdown_grace_seconds=self._grace_seconds,
         )
         return WorkerOrder(
-            worker=self._numbers, spec=page_spec, argv=launch.argv,
+            worker=self._numbers,
+            spec=page_spec,
+            argv=launch.argv,
             environment={**self._environment, **contract, "NOTIFY_SOCKET": str(notify)},
-            socket=socket, notify=notify, port=port, health_path=settings.health_path,
-            start_timeout_seconds=settings.start_timeout_seconds, modules=spec.modules,
+            socket=socket,
+            notify=notify,
+            port=port,
+            health_path=settings.health_path,
+            start_timeout_seconds=settings.start_timeout_seconds,
+            modules=spec.modules,
         )
 
     def _contract(self, spec: WorkerSpec, socket: Path, port: int) -> dict[str, str]:

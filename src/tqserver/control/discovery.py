@@ -60,19 +60,26 @@ class _Scan:
         name = "/".join(segments)
         real = os.path.realpath(path)
         if real in above:
-            self._problem(name, PageError(
-                f"{path} is a symbolic link to a directory that contains it",
-                remedy="remove the link", location=Location(str(path)),
-            ))
+            self._problem(
+                name,
+                PageError(
+                    f"{path} is a symbolic link to a directory that contains it",
+                    remedy="remove the link",
+                    location=Location(str(path)),
+                ),
+            )
             return True
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
-            self._problem(name, PageError(
-                f"cannot read the directory: {error.strerror}",
-                remedy="make it readable for the user that runs tqserver, or rename it to begin with _",
-                location=Location(str(path)),
-            ))
+            self._problem(
+                name,
+                PageError(
+                    f"cannot read the directory: {error.strerror}",
+                    remedy="make it readable for the user that runs tqserver, or rename it to begin with _",
+                    location=Location(str(path)),
+                ),
+            )
             return True
         is_page = bool(segments) and self._page(path, name, entries)
         has_pages = False
@@ -80,11 +87,14 @@ class _Scan:
             if self._is_candidate(entry, name):
                 has_pages |= self.directory(path / entry.name, (*segments, entry.name), above | {real})
         if segments and not entries:
-            self._problem(name, PageError(
-                "the page directory is empty",
-                remedy="add an entry file such as main.py, or remove the directory",
-                location=Location(str(path)),
-            ))
+            self._problem(
+                name,
+                PageError(
+                    "the page directory is empty",
+                    remedy="add an entry file such as main.py, or remove the directory",
+                    location=Location(str(path)),
+                ),
+            )
         return is_page or has_pages
 
     def _is_candidate(self, entry: os.DirEntry[str], above: str) -> bool:
@@ -94,10 +104,14 @@ class _Scan:
             if not entry.is_dir():
                 return False
         except OSError as error:  # a link that leads to itself (ELOOP)
-            self._problem(f"{above}/{entry.name}".lstrip("/"), PageError(
-                f"cannot follow the symbolic link: {error.strerror}",
-                remedy="remove the link", location=Location(entry.path),
-            ))
+            self._problem(
+                f"{above}/{entry.name}".lstrip("/"),
+                PageError(
+                    f"cannot follow the symbolic link: {error.strerror}",
+                    remedy="remove the link",
+                    location=Location(entry.path),
+                ),
+            )
             return False
         return self._has_valid_name(entry, above)
 
@@ -106,10 +120,14 @@ class _Scan:
             entry.name.encode("utf-8")
         except UnicodeEncodeError:
             shown = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-            self._problem(f"{above}/{shown}".lstrip("/"), PageError(
-                f"the directory name {shown!r} is not valid UTF-8, so no URL can name it",
-                remedy="rename it", location=Location(f"{Path(entry.path).parent}/{shown}"),
-            ))
+            self._problem(
+                f"{above}/{shown}".lstrip("/"),
+                PageError(
+                    f"the directory name {shown!r} is not valid UTF-8, so no URL can name it",
+                    remedy="rename it",
+                    location=Location(f"{Path(entry.path).parent}/{shown}"),
+                ),
+            )
             return False
         return True
 
@@ -134,7 +152,7 @@ def _nest(found: Discovery) -> None:
     """Tell each page which directories below it are pages of their own."""
     for name, page in list(found.pages.items()):
         prefix = name + "/"
-        nested = tuple(sorted(other[len(prefix):] for other in found.pages if other.startswith(prefix)))
+        nested = tuple(sorted(other[len(prefix) :] for other in found.pages if other.startswith(prefix)))
         if nested:
             found.pages[name] = Page(page.name, page.directory, page.runtime, page.entry, nested)
 
@@ -144,10 +162,13 @@ def _refuse_conflicts(found: Discovery) -> None:
         names = [page.name for page in conflict.pages]
         for page in conflict.pages:
             others = " and ".join(f"pages/{name}" for name in names if name != page.name)
-            found.problems.append(Problem(page.name, RouteConflict(
-                f"pages/{page.name} and {others} both answer {page.route}",
-                remedy="rename or remove one of them; until then what was live stays live",
-                location=Location(page.directory),
-            )))
-
-
+            found.problems.append(
+                Problem(
+                    page.name,
+                    RouteConflict(
+                        f"pages/{page.name} and {others} both answer {page.route}",
+                        remedy="rename or remove one of them; until then what was live stays live",
+                        location=Location(page.directory),
+                    ),
+                )
+            )

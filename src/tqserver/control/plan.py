@@ -36,9 +36,7 @@ def difference(known: Mapping[str, Page], found: Mapping[str, Page]) -> Differen
     )
 
 
-def pages_concerned(
-    path: str, pages: Iterable[Page], read_by: Mapping[str, Iterable[str]]
-) -> frozenset[str]:
+def pages_concerned(path: str, pages: Iterable[Page], read_by: Mapping[str, Iterable[str]]) -> frozenset[str]:
     """Return the names of the pages that a change of ``path`` may concern.
 
     The page whose directory is the deepest around it, and every page that has read it: ``read_by`` maps a

@@ -89,8 +89,12 @@ class Pool:
             raise StartError(f"it exited at once ({worker.exit_reason()})", output=worker.output.text())
         self._workers.append(worker)
         log.info(
-            "worker.ready", page=self.spec.page.name, revision=self.spec.revision, worker=worker.number,
-            pid=worker.pid, endpoint=worker.endpoint,
+            "worker.ready",
+            page=self.spec.page.name,
+            revision=self.spec.revision,
+            worker=worker.number,
+            pid=worker.pid,
+            endpoint=worker.endpoint,
         )
         return worker
 
@@ -105,8 +109,13 @@ class Pool:
         expected = self._retired or worker.ready_at == 0.0
         report = log.info if expected else log.error
         report(
-            "worker.exited", page=self.spec.page.name, revision=self.spec.revision, worker=worker.number,
-            pid=worker.pid, reason=worker.exit_reason(), output="" if expected else worker.output.text(),
+            "worker.exited",
+            page=self.spec.page.name,
+            revision=self.spec.revision,
+            worker=worker.number,
+            pid=worker.pid,
+            reason=worker.exit_reason(),
+            output="" if expected else worker.output.text(),
         )
         if worker in self._workers:
             self._workers.remove(worker)
@@ -134,7 +143,10 @@ class Pool:
             except PageError as error:
                 delay = self._policy.died(0.0)
                 log.error(
-                    "worker.not_replaced", page=self.spec.page.name, error=str(error), output=error.output,
+                    "worker.not_replaced",
+                    page=self.spec.page.name,
+                    error=str(error),
+                    output=error.output,
                     restart_in_seconds=delay,
                 )
                 continue

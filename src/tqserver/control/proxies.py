@@ -65,7 +65,11 @@ class Proxy:
             try:
                 self.child = spawn(
                     python_argv("tqserver.proxy", *arguments),
-                    cwd=project, env=env, stdout=write_end, stderr=subprocess.STDOUT, pass_fds=descriptors,
+                    cwd=project,
+                    env=env,
+                    stdout=write_end,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=descriptors,
                 )
             finally:
                 os.close(write_end)

@@ -103,9 +103,7 @@ class Publisher:
         A proxy that started after that version never heard of the worker.
         """
         await self._until(
-            lambda: all(
-                worker in proxy.drained or proxy.first_version >= version for proxy in self._alive()
-            )
+            lambda: all(worker in proxy.drained or proxy.first_version >= version for proxy in self._alive())
         )
 
     def forget(self, worker: int) -> None:

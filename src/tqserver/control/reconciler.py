@@ -140,8 +140,12 @@ class Reconciler:
         version = self._go_live(pool, artifact, settled)
         await self._services.publisher.acknowledged(version)
         log.info(
-            "revision.live", page=self.page.name, route=self.page.route, revision=pool.spec.revision,
-            digest=artifact.digest, seconds=clock.monotonic() - begun,
+            "revision.live",
+            page=self.page.name,
+            route=self.page.route,
+            revision=pool.spec.revision,
+            digest=artifact.digest,
+            seconds=clock.monotonic() - begun,
         )
         if old is not None:
             self._retire(old, version)
@@ -166,7 +170,10 @@ class Reconciler:
         log.info("build.started", page=self.page.name, digest=source.digest)
         artifact = await self._services.pipeline.build(self.page, source)
         log.info(
-            "build.done", page=self.page.name, digest=artifact.digest, seconds=artifact.seconds,
+            "build.done",
+            page=self.page.name,
+            digest=artifact.digest,
+            seconds=artifact.seconds,
             reused=artifact.reused,
         )
         return artifact
@@ -174,7 +181,10 @@ class Reconciler:
     async def _start(self, artifact: Artifact) -> Pool:
         memory = self._services.journal.of(self.page.name)
         spec = WorkerSpec(
-            self.page, self._services.journal.next_revision(self.page.name), artifact.digest, self.settings,
+            self.page,
+            self._services.journal.next_revision(self.page.name),
+            artifact.digest,
+            self.settings,
             memory.modules,
         )
         grace = self._services.config.workers.shutdown_grace_period_ms / 1000
@@ -217,9 +227,11 @@ class Reconciler:
         settings, server = self.settings, self._services.config.server
         return self._services.publisher.set_row(
             RouteEntry(
-                pattern=self.page.route, page=self.page.name,
+                pattern=self.page.route,
+                page=self.page.name,
                 revision=self.live.spec.revision if self.live is not None else 0,
-                workers=workers, failure=failure,
+                workers=workers,
+                failure=failure,
                 limits=RouteLimits(
                     read_timeout_seconds=settings.read_timeout_seconds,
                     write_timeout_seconds=settings.write_timeout_seconds,
@@ -254,7 +266,10 @@ class Reconciler:
                     await publisher.drained(version, number)
         except TimeoutError:
             log.warning(
-                "revision.cut", page=self.page.name, revision=old.spec.revision, after_seconds=seconds,
+                "revision.cut",
+                page=self.page.name,
+                revision=old.spec.revision,
+                after_seconds=seconds,
                 remedy="requests were still in flight; raise drain_timeout_seconds if they must finish",
             )
             for number in numbers:
@@ -297,8 +312,13 @@ class Reconciler:
         self._move(PageState.STALE if self.live is not None else PageState.BROKEN)
         event = "build.failed" if isinstance(error, BuildError) else "page.failed"
         log.error(
-            event, page=self.page.name, error=error.message, where=where, remedy=error.remedy,
-            output=error.output, serving=self.live.spec.revision if self.live is not None else "nothing",
+            event,
+            page=self.page.name,
+            error=error.message,
+            where=where,
+            remedy=error.remedy,
+            output=error.output,
+            serving=self.live.spec.revision if self.live is not None else "nothing",
         )
         self._publish_row()
 

@@ -105,23 +105,43 @@ class Supervisor:
         self._publisher = Publisher(config.mode, _server_limits(config), list(config.server.trusted_proxies))
         self._zygotes = ZygoteTree(project, environment, self._tasks)
         self._proxies = ProxyPool(
-            config.server.proxy_count(), [self._listener], project, environment, self._tasks,
-            self._heard, self._publisher.wake,
+            config.server.proxy_count(),
+            [self._listener],
+            project,
+            environment,
+            self._tasks,
+            self._heard,
+            self._publisher.wake,
         )
         self._publisher.connect(self._proxies)
         workers = config.workers
         agent = LocalAgent(
-            project, config.mode, store, self._rundir,
-            PortPool(workers.port_range_start, workers.port_range_end), self._zygotes, environment,
-            workers.shutdown_grace_period_ms / 1000, self._tasks,
+            project,
+            config.mode,
+            store,
+            self._rundir,
+            PortPool(workers.port_range_start, workers.port_range_end),
+            self._zygotes,
+            environment,
+            workers.shutdown_grace_period_ms / 1000,
+            self._tasks,
         )
         pipeline = Pipeline(
-            store, RUNTIMES, Project(project, config.mode), os.cpu_count() or 1,
+            store,
+            RUNTIMES,
+            Project(project, config.mode),
+            os.cpu_count() or 1,
             float(workers.build_timeout_seconds),
         )
         self._services = Services(
-            config, pipeline, agent, self._publisher, self._journal, self._tasks,
-            learn=self._learned, watch=self._watch_also,
+            config,
+            pipeline,
+            agent,
+            self._publisher,
+            self._journal,
+            self._tasks,
+            learn=self._learned,
+            watch=self._watch_also,
         )
         self._watcher = Watcher(
             self._changed, self._owner_of, config.file_watcher.debounce_ms / 1000, self._tasks
@@ -169,7 +189,10 @@ class Supervisor:
             reconciler.report(error)
             return
         log.error(
-            event, page=problem.page, error=error.message, remedy=error.remedy,
+            event,
+            page=problem.page,
+            error=error.message,
+            remedy=error.remedy,
             where=str(error.location or ""),
         )
 

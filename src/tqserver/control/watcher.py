@@ -123,7 +123,9 @@ class Watcher:
         now = asyncio.get_running_loop().time()
         for event in self._inotify.read():
             if event.mask & inotify.Q_OVERFLOW:
-                log.warning("watcher.overflow", remedy="events were lost; all pages are compared with the disk")
+                log.warning(
+                    "watcher.overflow", remedy="events were lost; all pages are compared with the disk"
+                )
                 self._complete.update(dict.fromkeys(self._trees, now))
             elif not is_ignored(event.name):
                 self._note(event, now)
@@ -182,9 +184,7 @@ class Watcher:
     def _flush(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        settled = {
-            path for path, at in self._unfinished.items() if now - at >= self._debounce_seconds - 1e-4
-        }
+        settled = {path for path, at in self._unfinished.items() if now - at >= self._debounce_seconds - 1e-4}
         for path in settled:
             del self._unfinished[path]
         held = {self._owner_of(path) for path in self._unfinished}

@@ -107,7 +107,8 @@ class WorkerProcess:
         except TimeoutError:
             error = StartError(
                 f"it did not become ready within {limit:g} s{self._heard_elsewhere()}",
-                remedy=self._late_remedy(), output=self.output.text(),
+                remedy=self._late_remedy(),
+                output=self.output.text(),
             )
             await self.stop(0.0)
             raise error from None
@@ -156,8 +157,11 @@ class WorkerProcess:
         try:
             self._has_child(
                 spawn(
-                    self.order.argv, cwd=self.order.spec.project, env=self.order.environment,
-                    stdout=write_end, stderr=subprocess.STDOUT,
+                    self.order.argv,
+                    cwd=self.order.spec.project,
+                    env=self.order.environment,
+                    stdout=write_end,
+                    stderr=subprocess.STDOUT,
                 )
             )
             os.close(write_end)
@@ -225,7 +229,8 @@ class WorkerProcess:
             await self._exited.wait()
         raise StartError(
             f"it exited before it was ready ({self.exit_reason()})",
-            remedy="its output says why", output=self.output.text(),
+            remedy="its output says why",
+            output=self.output.text(),
         )
 
     def exit_reason(self) -> str:

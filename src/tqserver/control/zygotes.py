@@ -113,7 +113,10 @@ class ZygoteTree:
             try:
                 self._root.child = spawn(
                     python_argv("tqserver.worker.zygote", "--control", str(theirs.fileno())),
-                    cwd=self._project, env=self._env, stdout=write_end, stderr=subprocess.STDOUT,
+                    cwd=self._project,
+                    env=self._env,
+                    stdout=write_end,
+                    stderr=subprocess.STDOUT,
                     pass_fds=[theirs.fileno()],
                     die_with_us=False,  # it is the guard that clears up when control is killed
                 )
@@ -131,7 +134,9 @@ class ZygoteTree:
     @staticmethod
     def _on_zygote(payload: bytes) -> None:
         message: ForkFailed = from_zygote.decode(payload)
-        log.error("zygote.fork_failed", error=message.reason, remedy="check the limit of processes (ulimit -u)")
+        log.error(
+            "zygote.fork_failed", error=message.reason, remedy="check the limit of processes (ulimit -u)"
+        )
 
     async def _keep_root(self) -> None:
         assert self._root.child is not None
@@ -225,7 +230,8 @@ class ZygoteTree:
                 return
             self._left_out.update(ready.left_out)
             log.warning(
-                "zygote.left_out", modules=",".join(ready.left_out),
+                "zygote.left_out",
+                modules=",".join(ready.left_out),
                 reason="starts a thread at import, which a fork would lose; each worker imports it itself",
             )
             modules = tuple(module for module in modules if module not in self._left_out)

@@ -79,6 +79,7 @@ class Runtime(Protocol):
     """One language."""
 
     name: str
+    runs_commands: bool  # its builds are bounded in number, and read the disk themselves
 
     def detect(self, directory: Path, files: frozenset[str]) -> str | None:
         """Return the entry file if a directory with these file names is a page of this language."""

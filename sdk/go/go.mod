@@ -1,0 +1,3 @@
+module github.com/tqserver/tqserver/sdk/go
+
+go 1.21

@@ -1,0 +1,95 @@
+"""A page in, an artifact out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqserver.build.fingerprint import Unsettled, digest_of, read_inputs
+from tqserver.build.runtimes.base import Inputs, Job, Project, Runtime
+from tqserver.build.store import Store
+from tqserver.host import clock
+from tqserver.model.pages import Page
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What was on disk at one moment: the inputs, their bytes and the digest of all of it."""
+
+    digest: str
+    inputs: Inputs
+    contents: Mapping[Path, bytes]
+    shared: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A result in the store. ``reused``: it was there already."""
+
+    digest: str
+    path: Path
+    seconds: float
+    reused: bool
+
+
+class Pipeline:
+    """Reads pages and builds them; at most ``concurrency`` builds that run commands at once."""
+
+    def __init__(
+        self,
+        store: Store,
+        runtimes: Mapping[str, Runtime],
+        project: Project,
+        concurrency: int,
+        time_limit_seconds: float,
+    ) -> None:
+        self._store = store
+        self._runtimes = runtimes
+        self._project = project
+        self._slots = asyncio.Semaphore(concurrency)
+        self._time_limit_seconds = time_limit_seconds
+
+    def read(self, page: Page, shared: Sequence[Path]) -> Source:
+        """Return what is on disk now; ``shared`` files that are gone do not count.
+
+        Raises :class:`~tqserver.model.errors.PageError`, or :class:`Unsettled` if files vanish meanwhile.
+        """
+        present = tuple(file for file in shared if file.is_file())
+        inputs = self._runtimes[page.runtime].inputs(page, self._project, present)
+        contents = read_inputs(inputs)
+        return Source(digest_of(page, self._project, inputs, contents), inputs, contents, tuple(shared))
+
+    async def build(self, page: Page, source: Source) -> Artifact:
+        """Return the artifact of this source, building it if it is not there.
+
+        Raises :class:`~tqserver.model.errors.BuildError`, or :class:`Unsettled` if a compiler, which reads the
+        disk itself, may have seen something else than the digest says.
+        """
+        begun = clock.monotonic()
+        if self._store.has(source.digest):
+            return Artifact(source.digest, self._store.path_of(source.digest), 0.0, reused=True)
+        runtime = self._runtimes[page.runtime]
+        with self._store.scratch() as scratch:
+            output = scratch / "artifact"
+            output.mkdir()
+            (scratch / "work").mkdir()
+            job = Job(
+                page,
+                self._project,
+                source.inputs,
+                source.contents,
+                output,
+                scratch / "work",
+                self._time_limit_seconds,
+            )
+            if runtime.runs_commands:
+                async with self._slots:
+                    await runtime.build(job)
+                if self.read(page, source.shared).digest != source.digest:
+                    raise Unsettled(f"{page.name} changed while it was built")
+            else:
+                await runtime.build(job)
+            path = self._store.publish(output, source.digest)
+        return Artifact(source.digest, path, clock.monotonic() - begun, reused=False)

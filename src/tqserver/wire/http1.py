@@ -1,0 +1,358 @@
+"""HTTP/1.1 heads and bodies: parsed, and rebuilt from what was parsed (RFC 9112).
+
+httptools (llhttp) judges every head whole and strictly: bare CR or LF, folded lines, white space before a colon,
+two lengths, a length beside a transfer coding are all refused. It is not given bodies: it cannot say where in
+the bytes a message ended, and what comes after that is another message's, so lengths are counted and chunks are
+decoded here.
+"""
+
+from __future__ import annotations
+
+import re
+
+import httptools
+
+from tqserver.wire import headers
+from tqserver.wire.headers import Found
+
+HEAD_END = b"\r\n\r\n"
+MAX_CHUNK_LINE_BYTES = 4096  # a chunk's size and extensions
+MAX_TRAILER_BYTES = 16384
+
+
+class BadMessage(ValueError):
+    """What came is not acceptable HTTP/1. ``status`` is what to tell a client that sent it."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+_NEVER_IN_A_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|(?<!\r)\n|\r(?=[^\n])")
+
+
+def head_end(received: bytes, searched: int) -> int:
+    """Return where the first head in ``received`` ends (behind its empty line), 0 if it is not whole yet.
+
+    ``searched`` bytes were looked at before, without finding an end. Raises :class:`BadMessage` as soon as it is
+    clear that no head will come of it (TLS on a plain port, lines that end with LF alone).
+    """
+    position = received.find(HEAD_END, max(searched - 3, 0))
+    if position >= 0:
+        return position + 4
+    if _NEVER_IN_A_HEAD.search(received, max(searched - 1, 0)):
+        raise BadMessage("not an HTTP/1 head")
+    return 0
+
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+
+class RequestHead:
+    """A request's head.
+
+    ``lines`` are the field lines that go on as they are (see :func:`headers.part`); all else is in attributes.
+    ``content_length`` is -1 if none was given; ``codings`` are the transfer codings, None for none. ``upgrade`` is
+    the value of Upgrade if the client asks for one here (RFC 9110 7.8). ``forwarded`` are X-Forwarded-* and
+    Forwarded.
+    """
+
+    __slots__ = (
+        "codings", "content_length", "expect", "forwarded", "host", "keep_alive", "lines", "method", "minor",
+        "request_id", "target", "upgrade",
+    )  # fmt: skip
+
+    def __init__(self, method: bytes, target: bytes, minor: int, lines: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.lines = lines
+        self.host: bytes | None = None
+        self.keep_alive = minor == 1
+        self.content_length = -1
+        self.codings: list[bytes] | None = None
+        self.upgrade = b""
+        self.expect = b""
+        self.request_id = b""
+        self.forwarded: Found = []
+
+    @property
+    def has_body(self) -> bool:
+        """Whether at least one byte of framing or content follows the head."""
+        return self.content_length > 0 or self.codings is not None
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+
+class _Targets:
+    """What the parser calls back: only the target cannot be asked for afterwards."""
+
+    __slots__ = ("on_url",)
+
+    def __init__(self, targets: list[bytes]) -> None:
+        self.on_url = targets.append
+
+
+def parse_request_head(raw: bytes) -> RequestHead:
+    """Parse one head, from its first byte to its empty line. Raises :class:`BadMessage`."""
+    targets: list[bytes] = []
+    parser = httptools.HttpRequestParser(_Targets(targets))
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # the head is whole; what follows it is not the parser's
+    except httptools.HttpParserInvalidMethodError as error:
+        raise BadMessage("the method is unknown", 501) from error
+    except httptools.HttpParserError as error:
+        raise BadMessage(str(error)) from error
+    line_end = raw.find(b"\r\n")
+    version = raw[line_end - 9 : line_end]
+    if version not in (b" HTTP/1.1", b" HTTP/1.0"):
+        raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", 505)
+    lines, found = headers.part(raw, line_end, headers.REQUEST_STOPS)
+    head = RequestHead(parser.get_method(), targets[0], version[-1] - 48, lines)
+    _read_request_fields(head, found)
+    if not head.target.startswith(b"/"):
+        _read_absolute_target(head)
+    if b"#" in head.target:
+        raise BadMessage("a fragment is not part of a request's target")
+    return head
+
+
+def _read_request_fields(head: RequestHead, found: Found) -> None:
+    connection: list[bytes] = []
+    upgrade = b""
+    for name, value in found:
+        if name == b"host":
+            if head.host is not None or not headers.is_host(value):
+                raise BadMessage("one valid Host is required")  # RFC 9112 3.2
+            head.host = value
+        elif name == b"connection":
+            connection += headers.tokens(value)
+        elif name == b"content-length":
+            head.content_length = int(value)
+        elif name == b"transfer-encoding":
+            head.codings = headers.tokens(value)
+        elif name == b"expect":
+            head.expect = value.lower()
+        elif name == b"x-request-id":
+            head.request_id = value if headers.is_request_id(value) else b""
+        elif name == b"upgrade":
+            upgrade = value
+        elif name.startswith((b"x-forwarded-", b"forwarded")):
+            head.forwarded.append((name, value))
+    if head.minor == 1 and head.host is None:
+        raise BadMessage("Host is missing")
+    if head.codings is not None and head.minor == 0:
+        raise BadMessage("HTTP/1.0 has no transfer codings")  # RFC 9112 6.1: the framing is faulty
+    if connection:
+        head.lines, head.keep_alive = _obey_connection(head.lines, head.keep_alive, connection)
+        # A switch to HTTP/2 would hide later requests from the proxy; a body would be read as the new protocol.
+        if b"upgrade" in connection and head.minor == 1 and not head.has_body:
+            head.upgrade = b"" if b"h2c" in headers.tokens(upgrade) else upgrade
+
+
+def _read_absolute_target(head: RequestHead) -> None:
+    """``GET http://host/path``: the target's host counts and Host does not (RFC 9112 3.2.2)."""
+    if head.target == b"*":
+        return
+    _, _, rest = head.target.partition(b"://")
+    host = re.split(rb"[/?#]", rest, maxsplit=1)[0]
+    if not host or not headers.is_host(host):
+        raise BadMessage("the target is not a path")
+    path = rest[len(host) :]
+    head.host = host
+    head.target = path if path.startswith(b"/") else b"/" + path
+
+
+_CONNECTION_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade"))
+
+
+def _obey_connection(lines: bytes, keep_alive: bool, options: list[bytes]) -> tuple[bytes, bool]:
+    """Take away the fields that Connection names (RFC 9110 7.6.1), and tell whether it shall stay open."""
+    nominated = set(options) - _CONNECTION_OPTIONS
+    if nominated:
+        lines = headers.without(lines, nominated)
+    if b"close" in options:
+        return lines, False
+    return lines, keep_alive or b"keep-alive" in options
+
+
+# --- responses --------------------------------------------------------------------------------------------
+
+
+class ResponseHead:
+    """A response's head.
+
+    ``reason`` is what stands behind the version, b" 200 OK". ``content_length`` is -1 if none was given;
+    ``chunked`` and it exclude each other; neither means that the body ends with the connection.
+    """
+
+    __slots__ = ("chunked", "content_length", "date", "keep_alive", "lines", "reason", "status", "upgrade")
+
+    def __init__(self, status: int, reason: bytes, keep_alive: bool, lines: bytes) -> None:
+        self.status = status
+        self.reason = reason
+        self.keep_alive = keep_alive
+        self.lines = lines
+        self.content_length = -1
+        self.chunked = False
+        self.date = b""
+        self.upgrade = b""
+
+
+def parse_response_head(raw: bytes) -> ResponseHead:
+    """Parse one head, from its first byte to its empty line. Raises :class:`BadMessage`."""
+    parser = httptools.HttpResponseParser(None)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise BadMessage(str(error)) from error
+    status = parser.get_status_code()
+    line_end = raw.find(b"\r\n")
+    version = raw[:8]
+    if version not in (b"HTTP/1.1", b"HTTP/1.0") or not 100 <= status <= 599:
+        raise BadMessage("not an HTTP/1 response")
+    lines, found = headers.part(raw, line_end, headers.RESPONSE_STOPS)
+    head = ResponseHead(status, raw[8:line_end], version[-1] == 49, lines)
+    _read_response_fields(head, found)
+    return head
+
+
+def _read_response_fields(head: ResponseHead, found: Found) -> None:
+    connection: list[bytes] = []
+    for name, value in found:
+        if name == b"content-length":
+            head.content_length = int(value)
+        elif name == b"date":
+            head.date = value
+        elif name == b"transfer-encoding":
+            if headers.tokens(value) != [b"chunked"]:
+                raise BadMessage("only the transfer coding chunked is understood")
+            head.chunked = True
+        elif name == b"connection":
+            connection += headers.tokens(value)
+        elif name == b"upgrade":
+            head.upgrade = value
+    if connection:
+        head.lines, head.keep_alive = _obey_connection(head.lines, head.keep_alive, connection)
+
+
+# --- bodies -----------------------------------------------------------------------------------------------
+
+
+class LengthBody:
+    """A body of a known length. ``done`` once all of it was fed; ``rest`` is what came behind it."""
+
+    __slots__ = ("done", "remaining", "rest")
+
+    def __init__(self, length: int) -> None:
+        self.remaining = length
+        self.done = length == 0
+        self.rest = b""
+
+    def feed(self, received: bytes) -> bytes:
+        """Return what of ``received`` belongs to the body."""
+        self.remaining -= len(received)
+        if self.remaining > 0:
+            return received
+        self.done = True
+        if self.remaining < 0:
+            received, self.rest = received[: self.remaining], received[self.remaining :]
+            self.remaining = 0
+        return received
+
+
+class EndlessBody:
+    """A body that ends with its connection."""
+
+    __slots__ = ()
+    done = False
+    rest = b""
+
+    def feed(self, received: bytes) -> bytes:
+        """Return all of it."""
+        return received
+
+
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[\t -~\x80-\xff]*)?")
+
+
+class ChunkedBody:
+    """A chunked body (RFC 9112 7.1), however it was split. Extensions and trailers are dropped."""
+
+    __slots__ = ("_line", "_remaining", "_trailer_bytes", "done", "rest")
+
+    _AT_LINE = 0  # ``_remaining`` when a size line comes next
+    _AT_CRLF = -1  # ... when the CRLF behind a chunk's data comes next
+    _AT_TRAILER = -2  # ... when a trailer line or the empty line comes next
+
+    def __init__(self) -> None:
+        self._line = b""  # the beginning of a line that is not whole yet
+        self._remaining = self._AT_LINE
+        self._trailer_bytes = 0
+        self.done = False
+        self.rest = b""
+
+    def feed(self, received: bytes) -> bytes:
+        """Return the body's bytes in ``received``. Raises :class:`BadMessage`."""
+        data = self._line + received if self._line else received
+        self._line = b""
+        pieces: list[bytes] = []
+        position = 0
+        while not self.done:
+            if self._remaining > 0:
+                piece = data[position : position + self._remaining]
+                if not piece:
+                    break
+                pieces.append(piece)
+                position += len(piece)
+                self._remaining = self._remaining - len(piece) or self._AT_CRLF
+                continue
+            end = data.find(b"\n", position)
+            if end < 0:
+                self._keep(data[position:])
+                return b"".join(pieces)
+            self._read_line(data[position : end + 1])
+            position = end + 1
+        if self.done:
+            self.rest = data[position:]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _keep(self, line: bytes) -> None:
+        if len(line) > (2 if self._remaining == self._AT_CRLF else MAX_CHUNK_LINE_BYTES):
+            raise BadMessage("a line of a chunked body is too long")
+        self._line = line
+
+    def _read_line(self, line: bytes) -> None:
+        if not line.endswith(b"\r\n"):
+            raise BadMessage("a line of a chunked body ends with LF alone")
+        if self._remaining == self._AT_CRLF:
+            if line != b"\r\n":
+                raise BadMessage("a chunk is longer than its size")
+            self._remaining = self._AT_LINE
+        elif self._remaining == self._AT_TRAILER:
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > MAX_TRAILER_BYTES or b"\r" in line[:-2]:
+                raise BadMessage("the trailers are malformed or too long")
+            self.done = line == b"\r\n"
+        else:
+            size = _CHUNK_LINE.fullmatch(line[:-2])
+            if size is None or len(line) > MAX_CHUNK_LINE_BYTES:
+                raise BadMessage("a chunk's size is malformed")
+            self._remaining = int(size[1], 16) or self._AT_TRAILER
+
+
+Body = LengthBody | ChunkedBody | EndlessBody
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """Return ``data``, which is not empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
