@@ -27,7 +27,7 @@ log = get_logger("pool")
 class PoolEvents:
     """Whom a pool tells: that its ready workers changed, and which project files they read."""
 
-    changed: Callable[[], None]
+    changed: Callable[[], object]
     files: Callable[[list[str]], None]
 
 

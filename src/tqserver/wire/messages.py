@@ -19,14 +19,14 @@ from tqserver.wire.codec import Codec, Message, Value
 # --- control -> proxy -------------------------------------------------------------------------------------
 
 
-class WorkerRef(Value):
+class WorkerRef(Value, frozen=True):
     """A worker that may be sent requests. ``worker`` is unique for the life of the server."""
 
     worker: int
     endpoint: str
 
 
-class Failure(Value):
+class Failure(Value, frozen=True):
     """Why a page cannot be served, for the answer's body. ``output`` is shown in dev only."""
 
     message: str
@@ -35,7 +35,7 @@ class Failure(Value):
     output: str = ""
 
 
-class RouteLimits(Value):
+class RouteLimits(Value, frozen=True):
     """What bounds an exchange on one route; each bounds silence, not length."""
 
     read_timeout_seconds: float = 30.0  # silence of the client while it sends a body
@@ -46,7 +46,7 @@ class RouteLimits(Value):
     queue: int = 1024  # requests that may wait for a worker, per proxy
 
 
-class RouteEntry(Value):
+class RouteEntry(Value, frozen=True):
     """One row of the routing table.
 
     ``workers`` empty and ``failure`` None: one is starting, requests wait. ``workers`` empty and a failure:
@@ -61,7 +61,7 @@ class RouteEntry(Value):
     limits: RouteLimits = RouteLimits()
 
 
-class ServerLimits(Value):
+class ServerLimits(Value, frozen=True):
     """What bounds every connection of a proxy."""
 
     read_timeout_seconds: float = 30.0  # to receive a whole head, and silence within a body
@@ -72,7 +72,7 @@ class ServerLimits(Value):
     worker_idle_seconds: float = 60.0  # pooled upstream connections; below every worker's own idle timeout
 
 
-class Snapshot(Message):
+class Snapshot(Message, frozen=True):
     """The whole routing table. A proxy is a function of its latest snapshot."""
 
     version: int
@@ -82,13 +82,13 @@ class Snapshot(Message):
     trusted_proxies: list[str] = []  # addresses and networks whose X-Forwarded-* are kept
 
 
-class Cut(Message):
+class Cut(Message, frozen=True):
     """The drain deadline of a worker has passed: end what is still in flight for it, politely."""
 
     worker: int
 
 
-class Leave(Message):
+class Leave(Message, frozen=True):
     """Accept what the kernel has queued, finish what is in flight within the deadline, then exit 0."""
 
     deadline_seconds: float
@@ -97,38 +97,38 @@ class Leave(Message):
 # --- proxy -> control -------------------------------------------------------------------------------------
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """First message of a proxy: it can take a snapshot."""
 
     pid: int
 
 
-class Acknowledged(Message):
+class Acknowledged(Message, frozen=True):
     """From now on every new request is routed by this version (or a later one)."""
 
     version: int
 
 
-class Drained(Message):
+class Drained(Message, frozen=True):
     """A worker that is no longer in the snapshot has no request in flight here."""
 
     worker: int
 
 
-class Demand(Message):
+class Demand(Message, frozen=True):
     """A request waits for a page that has no worker."""
 
     page: str
 
 
-class Refused(Message):
+class Refused(Message, frozen=True):
     """A worker refused a connection or closed it before it answered: control should look at it."""
 
     worker: int
     reason: str
 
 
-class RouteCount(Value):
+class RouteCount(Value, frozen=True):
     """Counts of one page since the proxy started."""
 
     page: str
@@ -138,7 +138,7 @@ class RouteCount(Value):
     waiting: int
 
 
-class Counters(Message):
+class Counters(Message, frozen=True):
     """Sent about once a second when something changed."""
 
     connections: int
@@ -148,7 +148,7 @@ class Counters(Message):
 # --- control -> zygote ------------------------------------------------------------------------------------
 
 
-class PageSpec(Value):
+class PageSpec(Value, frozen=True):
     """All that a forked Python worker needs to serve one revision of one page."""
 
     worker: int
@@ -165,7 +165,7 @@ class PageSpec(Value):
     shutdown_grace_seconds: float = 0.5
 
 
-class Preload(Value):
+class Preload(Value, frozen=True):
     """What a zygote of its own shall import, in this order, leaving out what started threads before."""
 
     zygote: int
@@ -173,7 +173,7 @@ class Preload(Value):
     leave_out: list[str] = []
 
 
-class Fork(Message):
+class Fork(Message, frozen=True):
     """Fork a worker (``page``) or a zygote below this one (``preload``).
 
     Two descriptors travel with it: the child's report socket and the write end of its log pipe; a zygote
@@ -184,7 +184,7 @@ class Fork(Message):
     preload: Preload | None = None
 
 
-class ForkFailed(Message):
+class ForkFailed(Message, frozen=True):
     """The zygote could not fork; the report socket of that child sees end of file."""
 
     reason: str
@@ -193,13 +193,13 @@ class ForkFailed(Message):
 # --- child -> control -------------------------------------------------------------------------------------
 
 
-class Started(Message):
+class Started(Message, frozen=True):
     """First message of a child: it is a child of control by now, and this is its pid."""
 
     pid: int
 
 
-class Ready(Message):
+class Ready(Message, frozen=True):
     """A worker listens and its page is loaded; a zygote has imported what it could.
 
     ``modules`` are what was imported from outside the project, in order of import; ``files`` the project's
@@ -211,13 +211,13 @@ class Ready(Message):
     left_out: list[str] = []
 
 
-class Loaded(Message):
+class Loaded(Message, frozen=True):
     """More project files outside the page's directory that a worker has read since (imports, templates)."""
 
     files: list[str]
 
 
-class Failed(Message):
+class Failed(Message, frozen=True):
     """The page could not be loaded; the child exits after this."""
 
     message: str
