@@ -11,8 +11,8 @@ that match one path are the same but for the names of their parameters: a confli
 table.
 
 Since a pattern answers all below it, going back is rare but real: with ``/a/b`` and ``/[x]/c``, the path
-``/a/c`` enters the static ``a``, finds nothing, and is answered by ``/[x]/c``. With a page ``/a`` as well it is
-answered by ``/a``: a match in the static branch wins however short it is.
+``/a/c`` enters the static ``a``, finds nothing, and is answered by ``/[x]/c``. With a page ``/a`` as well it
+is answered by ``/a``: a match in the static branch wins however short it is.
 
 A dictionary of whole paths would be quicker for static hits, and no help for anything below them; a trie
 takes as many steps as the path has segments, whatever the number of routes.

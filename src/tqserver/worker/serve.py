@@ -58,7 +58,7 @@ async def _serve(
     os.chmod(path, 0o600)  # noqa: PTH101
     on_ready()
     await stop.wait()
-    server.stop()
+    server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
     await asyncio.wait([serving], timeout=grace_seconds)
     if wants_lifespan:
         await lifespan.shutdown()

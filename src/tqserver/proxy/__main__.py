@@ -1,0 +1,5 @@
+"""``python -m tqserver.proxy``."""
+
+from tqserver.proxy.server import main
+
+main()
