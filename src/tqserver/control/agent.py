@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tqserver.build.runtimes import by_name
+from tqserver.build.registry import by_name
 from tqserver.build.store import Store
 from tqserver.control.worker_process import WorkerOrder, WorkerProcess
 from tqserver.control.zygotes import ZygoteTree

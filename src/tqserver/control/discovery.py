@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqserver.build.runtimes import detect
+from tqserver.build.registry import detect
 from tqserver.model.errors import HostError, Location, PageError, RouteConflict
 from tqserver.model.pages import PUBLIC, Page, is_hidden
 from tqserver.model.routing import Pattern, conflicts

@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from tqserver.build.pipeline import Pipeline
-from tqserver.build.runtimes import RUNTIMES
+from tqserver.build.registry import RUNTIMES
 from tqserver.build.runtimes.base import Project
 from tqserver.build.store import Store
 from tqserver.control.agent import LocalAgent

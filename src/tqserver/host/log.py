@@ -199,4 +199,4 @@ def _short(value: object) -> str:
 
 def get_logger(name: str) -> Logger:
     """Return the logger of one part of the program."""
-    return cast(Logger, structlog.get_logger().bind(logger=name))
+    return cast(Logger, structlog.get_logger(logger=name))  # lazy: configured later

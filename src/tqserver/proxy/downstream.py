@@ -444,7 +444,7 @@ class Downstream(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
         """Cut the connection: a response that is not complete must not look so."""
         if self._transport is not None:
             self._transport.abort()

@@ -3,7 +3,7 @@
 A runtime answers five questions, none of which knows about the others' state: is this directory mine
 (``detect``), what can change the result (``inputs``), how is it made (``build``), how is it started
 (``launch``), what must the machine have (``requirement``). Adding a language is one file in this package that
-defines a class and is listed in ``RUNTIMES`` of ``build/runtimes/__init__.py``.
+defines a class and is listed in ``RUNTIMES`` of ``build/registry.py``.
 """
 
 from __future__ import annotations
