@@ -124,7 +124,7 @@ def _relay(proxy: str, line: str) -> None:
         log.error("proxy.output", proxy=proxy, output=line)
         return
     fields.pop("timestamp", None)
-    fields.pop("logger", None)
+    fields.pop("part", None)
     getattr(log, level, log.info)(event, proxy=proxy, **fields)
 
 

@@ -178,7 +178,7 @@ def for_people(event: Mapping[str, Any], *, colours: bool) -> str:
     stamp = str(fields.pop("timestamp", ""))[11:19]
     mark, colour = _MARKS.get(str(fields.pop("level", "info")), _MARKS["info"])
     name = str(fields.pop("event", ""))
-    fields.pop("logger", None)
+    fields.pop("part", None)
     below = [str(fields.pop(key)) for key in _MULTILINE if fields.get(key)]
     rest = " ".join(f"{key}={_short(value)}" for key, value in fields.items() if value not in ("", None))
     if colours:
@@ -199,4 +199,4 @@ def _short(value: object) -> str:
 
 def get_logger(name: str) -> Logger:
     """Return the logger of one part of the program."""
-    return cast(Logger, structlog.get_logger(logger=name))  # lazy: configured later
+    return cast(Logger, structlog.get_logger(part=name))  # lazy: configured later
