@@ -6,7 +6,6 @@ model/      nouns, states and rules; no I/O
 wire/       bytes to messages and back; no I/O
 host/       the operating system, wrapped once
 build/      source to artifact
-dashboard/  status to pages of HTML
 control/    program 1: decides what runs (supervisor)
 proxy/      program 2: moves bytes between clients and workers
 worker/     program 3: runs Python pages

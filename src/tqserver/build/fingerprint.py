@@ -56,9 +56,7 @@ def page_files(page: Page) -> list[Path]:
     files: list[Path] = []
     for directory, directories, names in os.walk(page.directory, followlinks=False):
         directories[:] = sorted(
-            name
-            for name in directories
-            if not is_ignored(name) and os.path.join(directory, name) not in nested
+            name for name in directories if not is_ignored(name) and os.path.join(directory, name) not in nested
         )
         for name in sorted(names):
             if not is_ignored(name):

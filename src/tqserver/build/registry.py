@@ -29,9 +29,7 @@ def detect(directory: Path) -> tuple[Runtime, str] | None:
     """
     with os.scandir(directory) as entries:
         files = frozenset(entry.name for entry in entries if entry.is_file())
-    claims = [
-        (runtime, entry) for runtime in RUNTIMES.values() if (entry := runtime.detect(directory, files))
-    ]
+    claims = [(runtime, entry) for runtime in RUNTIMES.values() if (entry := runtime.detect(directory, files))]
     if PAGE_FILE in files:
         chosen = _chosen(directory / PAGE_FILE)
         claims = [(runtime, entry) for runtime, entry in claims if runtime.name == chosen]
@@ -63,8 +61,6 @@ def _chosen(file: Path) -> str:
         if key.value != "runtime":
             raise PageError(f"unknown key {key.value}", remedy="known here: runtime", location=place)
         if value.value not in RUNTIMES:
-            raise PageError(
-                f"unknown runtime {value.value}", remedy=f"known: {', '.join(RUNTIMES)}", location=place
-            )
+            raise PageError(f"unknown runtime {value.value}", remedy=f"known: {', '.join(RUNTIMES)}", location=place)
         return str(value.value)
     raise PageError("it names no runtime", remedy="write runtime: python", location=Location(str(file)))

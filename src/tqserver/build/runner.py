@@ -23,9 +23,7 @@ class Completed:
     seconds: float
 
 
-async def run(
-    argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], time_limit_seconds: float
-) -> Completed:
+async def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], time_limit_seconds: float) -> Completed:
     """Run a command to its end.
 
     Raises :class:`BuildError` if it cannot start or exceeds its time. When it does, or when the awaiting task is

@@ -40,9 +40,7 @@ class Journal:
         try:
             stored = from_json(self._file.read_bytes())
             for name, page in stored["pages"].items():
-                self._pages[name] = Memory(
-                    int(page["revision"]), tuple(page["modules"]), frozenset(page["files"])
-                )
+                self._pages[name] = Memory(int(page["revision"]), tuple(page["modules"]), frozenset(page["files"]))
         except FileNotFoundError:
             return
         except (OSError, WireError, KeyError, TypeError, ValueError, AttributeError) as error:

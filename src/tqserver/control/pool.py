@@ -60,8 +60,7 @@ class Pool:
     async def start(self, count: int) -> None:
         """Start ``count`` workers; all become ready or none stays. Raises :class:`StartError`."""
         starts = [
-            self._tasks.start(self._start_one_quietly(), name=f"start.{self.spec.page.name}")
-            for _ in range(count)
+            self._tasks.start(self._start_one_quietly(), name=f"start.{self.spec.page.name}") for _ in range(count)
         ]
         try:
             results = [await start for start in starts]
@@ -101,9 +100,7 @@ class Pool:
     # --- deaths -------------------------------------------------------------------------------------------
 
     def _started(self, worker: WorkerProcess) -> None:
-        log.info(
-            "worker.started", page=self.spec.page.name, revision=self.spec.revision, worker=worker.number
-        )
+        log.info("worker.started", page=self.spec.page.name, revision=self.spec.revision, worker=worker.number)
 
     def _exited(self, worker: WorkerProcess) -> None:
         expected = self._retired or worker.ready_at == 0.0

@@ -70,9 +70,7 @@ class Publisher:
             self._proxies.broadcast(self._snapshot)
 
     def _compose(self) -> Snapshot:
-        return Snapshot(
-            self._version, self._mode, list(self._rows.values()), self._limits, self._trusted_proxies
-        )
+        return Snapshot(self._version, self._mode, list(self._rows.values()), self._limits, self._trusted_proxies)
 
     # --- what the proxies say -----------------------------------------------------------------------------
 
@@ -92,9 +90,7 @@ class Publisher:
 
     async def acknowledged(self, version: int) -> None:
         """Wait until every living proxy routes by this version, and there is one."""
-        await self._until(
-            lambda: bool(self._alive()) and all(proxy.acknowledged >= version for proxy in self._alive())
-        )
+        await self._until(lambda: bool(self._alive()) and all(proxy.acknowledged >= version for proxy in self._alive()))
         log.info("snapshot.acknowledged", version=version)
 
     async def drained(self, version: int, worker: int) -> None:

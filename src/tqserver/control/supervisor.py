@@ -88,9 +88,7 @@ class Supervisor:
             log.warning("leftovers.killed", pids=self._rundir.killed, reason="the last server was killed")
         become_subreaper()
         reaper().install()
-        self._signals = SignalHandlers(
-            {signal.SIGTERM: self._asked_to_stop, signal.SIGINT: self._asked_to_stop}
-        )
+        self._signals = SignalHandlers({signal.SIGTERM: self._asked_to_stop, signal.SIGINT: self._asked_to_stop})
         self._signals.install()
         self._build_parts()
         self._found = found
@@ -143,9 +141,7 @@ class Supervisor:
             learn=self._learned,
             watch=self._watch_also,
         )
-        self._watcher = Watcher(
-            self._changed, self._owner_of, config.file_watcher.debounce_ms / 1000, self._tasks
-        )
+        self._watcher = Watcher(self._changed, self._owner_of, config.file_watcher.debounce_ms / 1000, self._tasks)
 
     # --- serve --------------------------------------------------------------------------------------------
 

@@ -123,9 +123,7 @@ class Watcher:
         now = asyncio.get_running_loop().time()
         for event in self._inotify.read():
             if event.mask & inotify.Q_OVERFLOW:
-                log.warning(
-                    "watcher.overflow", remedy="events were lost; all pages are compared with the disk"
-                )
+                log.warning("watcher.overflow", remedy="events were lost; all pages are compared with the disk")
                 self._complete.update(dict.fromkeys(self._trees, now))
             elif not is_ignored(event.name):
                 self._note(event, now)

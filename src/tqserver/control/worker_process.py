@@ -8,6 +8,7 @@ to ``GET /health``. Stopped is SIGTERM, then after the grace SIGKILL to its whol
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -271,10 +272,8 @@ class WorkerProcess:
             self.move(WorkerState.STOPPING)
         if grace_seconds > 0:
             self.child.send(signal.SIGTERM)
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._exited.wait(), grace_seconds)
-            except TimeoutError:
-                pass
         if not self._exited.is_set():
             self.child.send(signal.SIGKILL)
             self.child.kill_group()

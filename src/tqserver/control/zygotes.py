@@ -134,9 +134,7 @@ class ZygoteTree:
     @staticmethod
     def _on_zygote(payload: bytes) -> None:
         message: ForkFailed = from_zygote.decode(payload)
-        log.error(
-            "zygote.fork_failed", error=message.reason, remedy="check the limit of processes (ulimit -u)"
-        )
+        log.error("zygote.fork_failed", error=message.reason, remedy="check the limit of processes (ulimit -u)")
 
     async def _keep_root(self) -> None:
         assert self._root.child is not None

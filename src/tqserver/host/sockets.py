@@ -23,9 +23,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise HostError(
-            f"cannot listen on {host}:{port}: {error.strerror}", remedy=_remedy(error, port)
-        ) from error
+        raise HostError(f"cannot listen on {host}:{port}: {error.strerror}", remedy=_remedy(error, port)) from error
     listener.setblocking(False)
     return listener
 

@@ -6,5 +6,4 @@ routing    which page answers a path
 lifecycle  the states of a worker and of a page, and the moves between them
 config     every setting: its type, default, meaning
 settings   text to config: strict, with file, line and column
-status     what is the case, as shown to people and programs
 """

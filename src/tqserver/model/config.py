@@ -48,15 +48,11 @@ class ServerSettings:
     host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every one of this machine.")
     read_timeout_seconds: float = setting(30, "Silence of a client within a request: head or body.", low=0.1)
     write_timeout_seconds: float = setting(30, "How long a client may not read its response.", low=0.1)
-    idle_timeout_seconds: float = setting(
-        120, "How long a connection may wait for its next request.", low=0.1
-    )
+    idle_timeout_seconds: float = setting(120, "How long a connection may wait for its next request.", low=0.1)
     log_file: str | None = setting(
         "logs/tqserver_{date}.log", "The server's log as JSON lines; {date} is YYYY-MM-DD. Empty: no file."
     )
-    proxies: int | None = setting(
-        None, "Proxy processes; unset is half the cores, at least 1.", low=1, high=64
-    )
+    proxies: int | None = setting(None, "Proxy processes; unset is half the cores, at least 1.", low=1, high=64)
     max_body: int = setting(0, "Largest request body in bytes; 0 is unlimited.", low=0, form=SIZE)
     max_header_bytes: int = setting(65536, "Largest request head.", low=1024, high=1 << 20, form=SIZE)
     trusted_proxies: list[str] = setting(
@@ -77,9 +73,7 @@ class WorkerSettings:
     read_timeout_seconds: float = setting(30, "Silence of a client while it sends a body.", low=0.1)
     write_timeout_seconds: float = setting(30, "Silence of a worker before and within its response.", low=0.1)
     idle_timeout_seconds: float = setting(120, "How long a worker keeps an idle connection.", low=0.1)
-    gomaxprocs: int = setting(
-        1, "GOMAXPROCS of a worker; 0 leaves it to Go.", low=0, aliases=("go_max_procs",)
-    )
+    gomaxprocs: int = setting(1, "GOMAXPROCS of a worker; 0 leaves it to Go.", low=0, aliases=("go_max_procs",))
     gomemlimit: str = setting("", "GOMEMLIMIT of a worker, e.g. 512MiB.", aliases=("go_mem_limit",))
     log_file: str | None = setting(
         "logs/tqworker_{path}_{date}.log",

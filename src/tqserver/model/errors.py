@@ -53,9 +53,7 @@ class TQError(Exception):
     fault: ClassVar[Fault] = Fault.PLATFORM
     exit_code: ClassVar[ExitCode] = ExitCode.FAILURE
 
-    def __init__(
-        self, message: str, *, remedy: str = "", location: Location | None = None, output: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, remedy: str = "", location: Location | None = None, output: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy

@@ -230,8 +230,4 @@ def conflicts(pages: Iterable[Page]) -> list[Conflict]:
     by_shape: dict[tuple[str, ...], list[Page]] = defaultdict(list)
     for page in pages:
         by_shape[Pattern.parse(page.route).shape].append(page)
-    return [
-        Conflict(tuple(sorted(group, key=lambda page: page.name)))
-        for group in by_shape.values()
-        if len(group) > 1
-    ]
+    return [Conflict(tuple(sorted(group, key=lambda page: page.name))) for group in by_shape.values() if len(group) > 1]

@@ -185,9 +185,7 @@ class _Reader:
         found = _SIZE.fullmatch(str(node.value))
         unit = _UNITS.get(found[2].upper()) if found else None
         if found is None or unit is None:
-            self.problem(
-                node, f"{dotted} must be a size, not {node.value!r}", 'write bytes, or e.g. "512MiB"'
-            )
+            self.problem(node, f"{dotted} must be a size, not {node.value!r}", 'write bytes, or e.g. "512MiB"')
             return _SKIP
         return int(found[1]) * unit
 
@@ -196,8 +194,7 @@ class _Reader:
             self.problem(node, f"{dotted} must be a mapping, not {_kind(node)}")
             return _SKIP
         texts = {
-            str(key.value): self._text(value, f"{dotted}.{key.value}", optional=False)
-            for key, value in node.value
+            str(key.value): self._text(value, f"{dotted}.{key.value}", optional=False) for key, value in node.value
         }
         return {key: text for key, text in texts.items() if text is not _SKIP}
 
@@ -275,9 +272,7 @@ class _Reader:
                 "exchange them",
             )
         elif workers.port_range_start <= port <= workers.port_range_end:
-            self._at(
-                "server.port", f"server.port {port} lies within the workers' port range", "move one of them"
-            )
+            self._at("server.port", f"server.port {port} lies within the workers' port range", "move one of them")
 
     def _at(self, key: str, message: str, remedy: str) -> None:
         place = self._places.get(key, Location(self._file))

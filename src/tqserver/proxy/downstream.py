@@ -114,6 +114,7 @@ class Downstream(asyncio.Protocol):
         """The client is gone: nobody waits for the worker's answer any more."""
         self._proxy.clients.discard(self)
         self._proxy.waiting.discard(self)
+        self._proxy.client_left()
         self.is_waiting = False
         self._transport = None
         upstream, self._upstream = self._upstream, None
@@ -188,16 +189,14 @@ class Downstream(asyncio.Protocol):
         if exchange is None:
             return
         exchange.received = True
-        if exchange is self._serving and exchange.sent_upstream and exchange.is_chunked_up:
-            if self._upstream is not None:
-                self._upstream.write(LAST_CHUNK)
+        begun = exchange is self._serving and exchange.sent_upstream
+        if begun and exchange.is_chunked_up and self._upstream is not None:
+            self._upstream.write(LAST_CHUNK)
 
     # --- towards a worker ---------------------------------------------------------------------------------
 
     def _begin(self, exchange: Exchange) -> None:
-        refusal = admission.refuse_head(
-            exchange.version, exchange.target, exchange.fields, self._proxy.limits.max_body
-        )
+        refusal = admission.refuse_head(exchange.version, exchange.target, exchange.fields, self._proxy.limits.max_body)
         if refusal is not None:
             self._refuse(refusal)
             return
@@ -290,9 +289,7 @@ class Downstream(asyncio.Protocol):
     def upstream_head(self, status: int, reason: bytes, fields: Fields) -> None:
         """The worker's response begins."""
         if self._serving is not None:
-            self._out.append(
-                self._serving.response_head(status, reason, fields, leaving=self._proxy.is_leaving)
-            )
+            self._out.append(self._serving.response_head(status, reason, fields, leaving=self._proxy.is_leaving))
 
     def upstream_interim(self, status: int, reason: bytes, fields: Fields) -> None:
         """The worker sent an interim response (103)."""
@@ -365,9 +362,7 @@ class Downstream(asyncio.Protocol):
             return
         self._out.append(exchange.switching_head(reason, fields))
         self._tunnel = True
-        self._is_websocket = any(
-            name == b"upgrade" and value.lower() == b"websocket" for name, value in fields
-        )
+        self._is_websocket = any(name == b"upgrade" and value.lower() == b"websocket" for name, value in fields)
         if self._early:
             self._upstream.write(b"".join(self._early))
             self._early.clear()
@@ -422,11 +417,7 @@ class Downstream(asyncio.Protocol):
         self._release()
         unread = exchange is None or not exchange.received or not exchange.keep_alive
         has_body = exchange is not None and (exchange.is_chunked_up or exchange.body_bytes > 0)
-        ends = (
-            close
-            or self._proxy.is_leaving
-            or (unread and (has_body or exchange is None or not _is_plain(exchange)))
-        )
+        ends = close or self._proxy.is_leaving or (unread and (has_body or exchange is None or not _is_plain(exchange)))
         failure = self._row.entry.failure if self._row is not None and status == 503 else None
         self._write(
             reply(

@@ -79,9 +79,7 @@ class Exchange:
 
     # --- the request --------------------------------------------------------------------------------------
 
-    def head_received(
-        self, method: bytes, version: str, keep_alive: bool, upgrade: bool, new_id: bytes
-    ) -> None:
+    def head_received(self, method: bytes, version: str, keep_alive: bool, upgrade: bool, new_id: bytes) -> None:
         """The head is complete."""
         self.method, self.version, self.keep_alive, self.is_upgrade = method, version, keep_alive, upgrade
         for name, value in self.fields:
@@ -176,11 +174,7 @@ class Exchange:
             elif name == b"content-length":
                 has_length = True
         lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-        lines += [
-            b"%b: %b\r\n" % field
-            for field in fields
-            if field[0] not in dropped and field[0] != b"x-request-id"
-        ]
+        lines += [b"%b: %b\r\n" % field for field in fields if field[0] not in dropped and field[0] != b"x-request-id"]
         has_body = self.method != b"HEAD" and status not in (204, 304)
         if has_body and not has_length:
             if self.version == "1.1":

@@ -61,9 +61,7 @@ def _reason(status: int) -> str:
     return HTTPStatus(status).phrase
 
 
-def _body(
-    accept: bytes, status: int, message: str, request_id: str, failure: Failure | None
-) -> tuple[bytes, bytes]:
+def _body(accept: bytes, status: int, message: str, request_id: str, failure: Failure | None) -> tuple[bytes, bytes]:
     if b"application/json" in accept and b"text/html" not in accept:
         fields = {"status": status, "error": message, "request_id": request_id}
         if failure is not None:

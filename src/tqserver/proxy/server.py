@@ -157,10 +157,13 @@ class ProxyServer:
             server.close()
         for client in list(self.clients):
             client.leave()
-        deadline = self.now() + deadline_seconds
-        while self.clients and self.now() < deadline:
-            await asyncio.sleep(0.01)
-        self._ended.set()
+        self._loop.call_later(deadline_seconds, self._ended.set)
+        self.client_left()
+
+    def client_left(self) -> None:
+        """A connection has ended: when leaving, the last one ends the program."""
+        if self.is_leaving and not self.clients:
+            self._ended.set()
 
     # --- time ---------------------------------------------------------------------------------------------
 

@@ -152,7 +152,7 @@ class Upstream(asyncio.Protocol):
             if status != 100:
                 downstream.upstream_interim(status, self._reason, self._fields)
             return
-        names = {name: value for name, value in self._fields}
+        names = dict(self._fields)
         self._keep = bool(self._parser.should_keep_alive())
         has_length = b"content-length" in names or b"transfer-encoding" in names
         has_body = not self._is_head and status not in (204, 304)

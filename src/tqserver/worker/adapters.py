@@ -101,7 +101,7 @@ class FunctionPage:
         request = Request(scope, receive, send)
         try:
             response = await self._respond(request)
-        except Exception:  # noqa: BLE001 - the author's: shown to them, logged whole
+        except Exception:
             response = self._failed(request)
         await response(scope, receive, send)
 

@@ -5,6 +5,7 @@ Whatever the page does wrong on the way is one :class:`Failed`, with the author'
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import signal
@@ -16,7 +17,6 @@ from collections.abc import Callable
 
 import setproctitle
 
-from tqserver import page as page_api  # the worker's imports are the zygote's: made before the fork
 from tqserver.host.sockets import send_frame
 from tqserver.model.errors import TQError
 from tqserver.wire.codec import Message
@@ -29,7 +29,7 @@ _OURS = os.path.dirname(os.path.abspath(__file__))
 
 def warm_up() -> None:
     """Do in the zygote what every worker would do otherwise."""
-    page_api.HTMLResponse("")
+    importlib.import_module("tqserver.page")  # nearly every page imports it
 
 
 class Reporter:
@@ -79,7 +79,7 @@ def run(spec: PageSpec, report: socket.socket) -> int:
             spec.shutdown_grace_seconds,
             lambda: reporter.ready(loader.foreign_modules(spec.project, before)),
         )
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: the page called sys.exit while imported
+    except BaseException as error:
         failed = describe(error, spec)
         print(failed.output, file=sys.stderr, flush=True)
         reporter.send(failed)

@@ -30,7 +30,7 @@ class ContentLoader(importlib.abc.InspectLoader):
         return importlib.util.decode_source(self._bytes())
 
     def _bytes(self) -> bytes:
-        with open(self._source, "rb") as file:  # noqa: PTH123 - on the path of every start
+        with open(self._source, "rb") as file:
             return file.read()
 
     def get_code(self, fullname: str) -> CodeType:
@@ -66,9 +66,7 @@ class ProjectFinder(importlib.abc.MetaPathFinder):
                     return spec
         return None
 
-    def _spec_in(
-        self, fullname: str, name: str, shown: str, real: str
-    ) -> importlib.machinery.ModuleSpec | None:
+    def _spec_in(self, fullname: str, name: str, shown: str, real: str) -> importlib.machinery.ModuleSpec | None:
         for tail, is_package in ((f"{name}/__init__.py", True), (f"{name}.py", False)):
             source, visible = f"{real}/{tail}", f"{shown}/{tail}"
             if not os.path.isfile(source):
@@ -85,9 +83,7 @@ class ProjectFinder(importlib.abc.MetaPathFinder):
         return None
 
 
-def load_page(
-    directory: str, entry: str, artifact: str, project: str, on_file: Callable[[str], None]
-) -> ModuleType:
+def load_page(directory: str, entry: str, artifact: str, project: str, on_file: Callable[[str], None]) -> ModuleType:
     """Import a page's entry file as the module ``main``. Raises whatever its code raises."""
     sys.meta_path.insert(0, ProjectFinder(directory, artifact, project, on_file))
     sys.path[:0] = [directory, project]  # for tools that look there; imports go by the finder above

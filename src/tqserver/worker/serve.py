@@ -25,18 +25,14 @@ from tqserver.worker.adapters import App
 BACKLOG = 2048
 
 
-def run(
-    app: App, wants_lifespan: bool, path: str, grace_seconds: float, on_ready: Callable[[], None]
-) -> None:
+def run(app: App, wants_lifespan: bool, path: str, grace_seconds: float, on_ready: Callable[[], None]) -> None:
     """Serve until SIGTERM. Raises :class:`StartError` if the app's startup fails."""
     logging.getLogger("_granian").setLevel(logging.ERROR)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(app, wants_lifespan, path, grace_seconds, on_ready))
 
 
-async def _serve(
-    app: App, wants_lifespan: bool, path: str, grace_seconds: float, on_ready: Callable[[], None]
-) -> None:
+async def _serve(app: App, wants_lifespan: bool, path: str, grace_seconds: float, on_ready: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
@@ -55,7 +51,7 @@ async def _serve(
     )
     serving = loop.create_task(server.serve())
     await _until_it_accepts(path, serving)
-    os.chmod(path, 0o600)  # noqa: PTH101
+    os.chmod(path, 0o600)
     on_ready()
     await stop.wait()
     server.stop()  # type: ignore[no-untyped-call]  # granian has no annotation there
@@ -101,7 +97,7 @@ class Lifespan:
         call: Awaitable[None] = self._app(scope, self._to_app.get, self._from_app.put)
         try:
             await call
-        except Exception:  # noqa: BLE001 - an app without lifespan raises here; one that fails has said so
+        except Exception:
             traceback.print_exc()
         await self._from_app.put({"type": "lifespan.ended"})
 

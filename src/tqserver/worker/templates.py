@@ -23,14 +23,12 @@ class _Loader(jinja2.BaseLoader):
         self.directory = self.artifact = self.project = os.getcwd()
         self.on_file: Callable[[str], None] = lambda _: None
 
-    def get_source(
-        self, environment: jinja2.Environment, template: str
-    ) -> tuple[str, str, Callable[[], bool] | None]:
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool] | None]:
         parts = jinja2.loaders.split_template_path(template)  # refuses ".."
         shared = os.path.join(self.project, SHARED_DIRECTORY)
         for real, shown in ((self.artifact, self.directory), (shared, shared)):
             try:
-                with open(os.path.join(real, *parts), encoding="utf-8") as file:  # noqa: PTH123
+                with open(os.path.join(real, *parts), encoding="utf-8") as file:
                     text = file.read()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 continue

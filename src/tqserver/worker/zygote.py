@@ -9,6 +9,7 @@ The root is also the guard: if control ends without a word, it kills whatever ca
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import importlib
 import os
@@ -71,7 +72,7 @@ class Zygote:
             try:
                 if request.page is not None:
                     page = request.page
-                    self._fork(descriptors, lambda report: page_child.run(page, report))
+                    self._fork(descriptors, functools.partial(page_child.run, page))
                 elif request.preload is not None:
                     self._fork(descriptors, _Preloading(request.preload, descriptors, self._control_pid))
             except OSError as error:
@@ -159,7 +160,7 @@ class _Preloading:
                 continue
             try:
                 importlib.import_module(module)
-            except Exception as error:  # noqa: BLE001 - a hint that does not hold is none: the worker will see
+            except Exception as error:
                 print(f"not preloaded: {module}: {error!r}", file=sys.stderr)
                 continue
             if len(list(THREADS.iterdir())) != 1:

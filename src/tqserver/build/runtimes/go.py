@@ -23,9 +23,7 @@ from tqserver.model.pages import Page
 BINARY = "page"
 SDK_MODULE = "github.com/tqserver/tqserver/sdk/go"
 _PACKAGE_MAIN = re.compile(rb"^package\s+main\b", re.MULTILINE)
-_COMPILER_ERROR = re.compile(
-    r"^(?P<file>[^\s:][^:\n]*\.go):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<text>.*)$", re.M
-)
+_COMPILER_ERROR = re.compile(r"^(?P<file>[^\s:][^:\n]*\.go):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<text>.*)$", re.M)
 _REMEDY = "install Go from your distribution (apt-get install golang) or run pip install 'tqserver[go]'"
 
 
@@ -131,7 +129,7 @@ def _module_of(page: Page, project: Project) -> Path | None:
     while True:
         if (directory / "go.mod").is_file():
             return directory
-        if directory == project.root or directory == directory.parent:
+        if directory in {project.root, directory.parent}:
             return None
         directory = directory.parent
 
@@ -164,8 +162,7 @@ def _make_module(job: Job) -> Path:
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(content)
     (job.scratch / "go.mod").write_text(
-        f"module page\n\ngo 1.21\n\nrequire {SDK_MODULE} v0.0.0\n\n"
-        f"replace {SDK_MODULE} => {_sdk_directory()}\n"
+        f"module page\n\ngo 1.21\n\nrequire {SDK_MODULE} v0.0.0\n\nreplace {SDK_MODULE} => {_sdk_directory()}\n"
     )
     return job.scratch
 
@@ -183,8 +180,6 @@ def _build_error(output: str, directory: Path, job: Job) -> BuildError:
     text = _COMPILER_ERROR.sub(relative, output)
     first = _COMPILER_ERROR.search(text)
     if first is None:
-        return BuildError(
-            "go build failed", location=Location(page), output=text, remedy="its output says why"
-        )
+        return BuildError("go build failed", location=Location(page), output=text, remedy="its output says why")
     place = Location(first["file"], int(first["line"]), int(first["column"] or 0))
     return BuildError(first["text"], location=place, output=text)
