@@ -55,12 +55,14 @@ def _chosen(file: Path) -> str:
         root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise PageError(f"cannot be read: {error}", location=Location(str(file))) from error
-    pairs = root.value if isinstance(root, yaml.MappingNode) else []
-    for key, value in pairs:
+    chosen = ""
+    for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
         place = Location(str(file), key.start_mark.line + 1, key.start_mark.column + 1)
         if key.value != "runtime":
             raise PageError(f"unknown key {key.value}", remedy="known here: runtime", location=place)
         if value.value not in RUNTIMES:
             raise PageError(f"unknown runtime {value.value}", remedy=f"known: {', '.join(RUNTIMES)}", location=place)
-        return str(value.value)
-    raise PageError("it names no runtime", remedy="write runtime: python", location=Location(str(file)))
+        chosen = str(value.value)
+    if not chosen:
+        raise PageError("it names no runtime", remedy="write runtime: python", location=Location(str(file)))
+    return chosen

@@ -12,6 +12,7 @@ leaves the old revision serving and is recorded with its output.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,8 +234,8 @@ class Reconciler:
                 workers=workers,
                 failure=failure,
                 limits=RouteLimits(
-                    read_timeout_seconds=settings.read_timeout_seconds,
-                    write_timeout_seconds=settings.write_timeout_seconds,
+                    read_timeout_seconds=settings.read_timeout_seconds or math.inf,
+                    write_timeout_seconds=settings.write_timeout_seconds or math.inf,
                     start_timeout_seconds=settings.start_timeout_seconds,
                     max_body=server.max_body,
                 ),

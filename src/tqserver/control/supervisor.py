@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -33,11 +34,19 @@ from tqserver.host.process import become_subreaper, reaper
 from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory
 from tqserver.host.signals import SignalHandlers
 from tqserver.host.tasks import TaskOwner
-from tqserver.model.config import Config
+from tqserver.model.config import Config, WorkerSettings
 from tqserver.model.errors import HostError, RouteConflict
 from tqserver.model.pages import Page
 from tqserver.wire.messages import FromProxy, ServerLimits
 
+NOT_IN_FORCE = (
+    "max_requests",
+    "concurrency",
+    "idle_stop_seconds",
+    "memory_limit",
+    "health_interval_seconds",
+    "user",
+)
 log = get_logger("supervisor")
 
 
@@ -76,6 +85,8 @@ class Supervisor:
         config, project = self._config, self._project
         file = config.server.log_file
         configure(quiet=self._quiet, file=DatedFile(project / file, {}) if file else None)
+        for key in not_in_force(config):
+            log.warning("config.not_in_force", key=key, remedy="this version does not act on it yet; remove it")
         self._pages_directory = project / config.pages.directory
         found = discover(self._pages_directory)
         self._listener: socket.socket = sockets.listen(config.server.host, config.server.port)
@@ -307,12 +318,24 @@ class Supervisor:
         log.info("server.stopped")
 
 
+def not_in_force(config: Config) -> list[str]:
+    """Return the settings that are accepted, given, and not acted on by this version: said, never silent."""
+    given = ["server.tls"] if config.server.tls is not None else []
+    plain = WorkerSettings()
+    everyone = {"workers.default": config.workers.default}
+    everyone |= {f'workers.paths."{route}"': own for route, own in config.workers.paths.items()}
+    for where, settings in everyone.items():
+        given += [f"{where}.{key}" for key in NOT_IN_FORCE if getattr(settings, key) != getattr(plain, key)]
+        given += [f"{where}.min_workers"] if settings.min_workers == 0 else []
+    return given
+
+
 def _server_limits(config: Config) -> ServerLimits:
     server = config.server
     return ServerLimits(
-        read_timeout_seconds=server.read_timeout_seconds,
-        write_timeout_seconds=server.write_timeout_seconds,
-        idle_timeout_seconds=server.idle_timeout_seconds,
+        read_timeout_seconds=server.read_timeout_seconds or math.inf,  # 0 is no limit, as in the original
+        write_timeout_seconds=server.write_timeout_seconds or math.inf,
+        idle_timeout_seconds=server.idle_timeout_seconds or math.inf,
         max_header_bytes=server.max_header_bytes,
         max_body=server.max_body,
     )

@@ -4,6 +4,9 @@ errors     a mistake, whose it is, and what to do about it
 pages      a directory that answers a URL
 routing    which page answers a path
 lifecycle  the states of a worker and of a page, and the moves between them
-config     every setting: its type, default, meaning
+kinds      how a value of each kind of setting is written
+config     every setting: its kind, default, meaning
+given      what the file and the environment give, each value with its place
 settings   text to config: strict, with file, line and column
+status     what is the case, as shown to people and programs
 """

@@ -1,7 +1,8 @@
-"""Every setting, declared once: type, default, limits, help.
+"""Every setting, declared once: its type, default, form, help, and other spellings.
 
-The dataclasses are the configuration; :func:`describe` derives the documentation from them, ``settings.py`` the
-parser and the environment variables.
+The parser, the environment variables and the table in ``docs/configuration.md`` derive from these classes; an
+instance is a valid configuration, and immutable. None means unset: what is done then is said by the help and,
+where it takes more than a look, by a method.
 """
 
 from __future__ import annotations
@@ -10,138 +11,206 @@ import dataclasses
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
-SIZE = "size"  # bytes as a number, or a text such as "512MiB"
-NETWORKS = "networks"  # a list of addresses or networks
+from tqserver.model import kinds
+from tqserver.model.kinds import Kind, ListOf, MappingOf, Unset
+
+DEV = "dev"
+PROD = "prod"
+REQUIRED: Any = dataclasses.MISSING
 
 
-def setting(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] = (),
-    aliases: tuple[str, ...] = (),
-    form: str = "",
-) -> Any:
-    """Declare a setting. ``aliases`` are other spellings; ``form`` names a syntax beyond its type."""
-    metadata = {
-        "help": help,
-        "low": low,
-        "high": high,
-        "choices": choices,
-        "aliases": aliases,
-        "form": form,
-    }
-    if isinstance(default, (dict, list)):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What is known of a setting beside its name and its default."""
+
+    kind: Kind | ListOf | MappingOf
+    help: str
+    aliases: tuple[str, ...] = ()
+
+
+def setting(default: Any, kind: Kind | ListOf | MappingOf, help: str, *, aliases: tuple[str, ...] = ()) -> Any:
+    """Declare a setting. ``aliases`` are other spellings of its name; :data:`REQUIRED` is no default."""
+    metadata = {"setting": Setting(kind, help, aliases)}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """``server.tls``: serve HTTPS."""
+
+    cert: str = setting(REQUIRED, kinds.Text(empty_allowed=False), "Certificate chain, a PEM file.")
+    key: str = setting(REQUIRED, kinds.Text(empty_allowed=False), "Private key, a PEM file.")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """``server``: the address that clients know, and what bounds their connections."""
 
-    port: int = setting(8080, "Port to listen on; 0 takes any free one.", low=0, high=65535)
-    host: str = setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every one of this machine.")
-    read_timeout_seconds: float = setting(30, "Silence of a client within a request: head or body.", low=0.1)
-    write_timeout_seconds: float = setting(30, "How long a client may not read its response.", low=0.1)
-    idle_timeout_seconds: float = setting(120, "How long a connection may wait for its next request.", low=0.1)
-    log_file: str | None = setting(
-        "logs/tqserver_{date}.log", "The server's log as JSON lines; {date} is YYYY-MM-DD. Empty: no file."
+    port: int = setting(8080, kinds.Number(0, 65535), "Port to listen on; 0 takes any that is free.")
+    host: str = setting(
+        "127.0.0.1",
+        kinds.Text(empty_allowed=False),
+        "Address or host name to listen on; 0.0.0.0 is every address of this machine.",
     )
-    proxies: int | None = setting(None, "Proxy processes; unset is half the cores, at least 1.", low=1, high=64)
-    max_body: int = setting(0, "Largest request body in bytes; 0 is unlimited.", low=0, form=SIZE)
-    max_header_bytes: int = setting(65536, "Largest request head.", low=1024, high=1 << 20, form=SIZE)
-    trusted_proxies: list[str] = setting(
-        [], "Addresses or networks whose X-Forwarded-* fields are kept.", form=NETWORKS
+    read_timeout_seconds: float = setting(
+        30, kinds.seconds(), "Silence of a client within a request, head or body; 0 is no limit."
+    )
+    write_timeout_seconds: float = setting(
+        30, kinds.seconds(), "How long a client may take nothing of its response; 0 is no limit."
+    )
+    idle_timeout_seconds: float = setting(
+        120, kinds.seconds(), "How long a connection may wait for its next request; 0 is no limit."
+    )
+    log_file: str | None = setting(
+        "logs/tqserver_{date}.log",
+        kinds.LogFile(("date",)),
+        'Log of the server; {date} is YYYY-MM-DD. null, "" and "~" mean no file.',
+    )
+    proxies: int | None = setting(
+        None, Unset(kinds.Number(1, 1024)), "Proxy processes; unset is half the cores, at least 1."
+    )
+    tls: TlsSettings | None = field(default=None, metadata={"section": TlsSettings})
+    max_body: int = setting(0, kinds.Size(), "Largest request body; 0 is unlimited.")
+    max_header_bytes: int = setting(65536, kinds.Size(1024, 2**24), "Largest request head, in all.")
+    trusted_proxies: tuple[str, ...] = setting(
+        (), ListOf(kinds.Network()), "Addresses and networks of peers whose X-Forwarded-* fields are kept."
     )
 
-    def proxy_count(self) -> int:
-        """Return how many proxies to run."""
-        return self.proxies or max(1, (os.cpu_count() or 1) // 2)
+    def proxy_count(self, cores: int | None = None) -> int:
+        """Return how many proxies to run on this many cores (None: this machine's)."""
+        if self.proxies is not None:
+            return self.proxies
+        return max(1, (cores or os.cpu_count() or 1) // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """``workers.default`` and ``workers.paths."/prefix"``: one page's workers."""
+    """``workers.default`` and ``workers.paths."/prefix"``: what the workers of a page get."""
 
-    min_workers: int = setting(1, "Workers that are kept running for each page.", low=1, high=1024)
-    max_requests: int = setting(0, "Accepted for compatibility; recycling is not implemented yet.", low=0)
-    read_timeout_seconds: float = setting(30, "Silence of a client while it sends a body.", low=0.1)
-    write_timeout_seconds: float = setting(30, "Silence of a worker before and within its response.", low=0.1)
-    idle_timeout_seconds: float = setting(120, "How long a worker keeps an idle connection.", low=0.1)
-    gomaxprocs: int = setting(1, "GOMAXPROCS of a worker; 0 leaves it to Go.", low=0, aliases=("go_max_procs",))
-    gomemlimit: str = setting("", "GOMEMLIMIT of a worker, e.g. 512MiB.", aliases=("go_mem_limit",))
+    DRAIN_SECONDS: ClassVar[Mapping[str, float]] = {DEV: 2.0, PROD: 30.0}
+
+    gomaxprocs: int = setting(
+        1, kinds.Number(0), "GOMAXPROCS of a worker; 0 leaves it to Go.", aliases=("go_max_procs",)
+    )
+    gomemlimit: str = setting(
+        "",
+        kinds.GoMemory(),
+        'GOMEMLIMIT of a worker, such as "512MiB"; empty is no limit.',
+        aliases=("go_mem_limit",),
+    )
+    max_requests: int = setting(0, kinds.Number(0), "Requests after which a worker is replaced; 0 is never.")
+    read_timeout_seconds: float = setting(
+        30, kinds.seconds(), "Silence of a client while it sends a body to the page; 0 is no limit."
+    )
+    write_timeout_seconds: float = setting(
+        30, kinds.seconds(), "Silence of a worker before and within its response; 0 is no limit."
+    )
+    idle_timeout_seconds: float = setting(
+        120, kinds.seconds(), "How long a worker keeps an idle connection; 0 is no limit."
+    )
     log_file: str | None = setting(
         "logs/tqworker_{path}_{date}.log",
-        "Where a worker's output goes; {path} is the page with _ for /. Empty: nowhere.",
+        kinds.LogFile(("path", "date")),
+        'Output of a worker; {path} is the page\'s name, {date} YYYY-MM-DD. null, "" and "~" mean no file.',
     )
-    start_timeout_seconds: float = setting(30, "How long a worker may take to become ready.", low=0.1)
+    min_workers: int = setting(
+        1, kinds.Number(0, 1024), "Workers that always run; 0 starts the first when a request comes."
+    )
+    max_workers: int = setting(
+        1, kinds.Number(1, 1024), "Workers that run at most; where it is not given, at least min_workers."
+    )
+    concurrency: int = setting(0, kinds.Number(0), "Requests that a worker is given at once; 0 is unlimited.")
+    idle_stop_seconds: float = setting(
+        0, kinds.seconds(), "Idle time after which a worker above min_workers is stopped; 0 is never."
+    )
+    memory_limit: int = setting(0, kinds.Size(), 'Memory of a worker, such as "512MiB"; 0 or empty is no limit.')
+    start_timeout_seconds: float = setting(
+        30, kinds.seconds(0.1), "How long a worker may take to become ready, and a request may wait for it."
+    )
     drain_timeout_seconds: float | None = setting(
-        None, "How long a replaced worker may finish requests; unset is 2 in dev, 30 in prod.", low=0
+        None,
+        Unset(kinds.seconds()),
+        "How long a worker that was replaced may finish its requests; unset is 2 in dev, 30 in prod.",
     )
-    health_path: str = setting("/health", "Asked until a worker that does not say READY=1 answers.")
-    env: Mapping[str, str] = setting({}, "Environment variables added for the worker.")
+    health_path: str = setting(
+        "/health", kinds.Text(begins="/", name="path"), "What is asked to learn whether a worker is well."
+    )
+    health_interval_seconds: float = setting(
+        10, kinds.seconds(), "Time between two such questions to a running worker; 0 asks none."
+    )
+    env: Mapping[str, str] = setting({}, MappingOf(kinds.Text()), "Environment variables of a worker.")
+    user: str = setting(
+        "", kinds.Text(), "User that workers run as; empty is the server's own. The server must be root."
+    )
 
     def drain_seconds(self, mode: str) -> float:
-        """Return the drain deadline in this mode."""
+        """Return how long a drain may take in this mode."""
         if self.drain_timeout_seconds is not None:
             return self.drain_timeout_seconds
-        return 30.0 if mode == "prod" else 2.0
+        return self.DRAIN_SECONDS[mode]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkersSettings:
-    """``workers``: what all workers share."""
+    """``workers``: what all workers share, and the settings of each page's."""
 
-    port_range_start: int = setting(9000, "First port for workers.", low=1, high=65535)
-    port_range_end: int = setting(9999, "Last port for workers.", low=1, high=65535)
-    startup_delay_ms: int | None = setting(None, "Extra wait after a worker is ready; unset is none.", low=0)
-    restart_delay_ms: int | None = setting(None, "Extra wait before the old worker is drained.", low=0)
-    shutdown_grace_period_ms: int = setting(500, "From SIGTERM to SIGKILL, after the drain.", low=0)
-    temp_dir: str | None = setting(
-        None, "Where artifacts are kept; unset is .tqserver/ in the project.", aliases=("bin_dir",)
+    port_range_start: int = setting(9000, kinds.Number(1, 65535), "First port that a worker may be given.")
+    port_range_end: int = setting(9999, kinds.Number(1, 65535), "Last port that a worker may be given.")
+    startup_delay_ms: int | None = setting(
+        None, Unset(kinds.milliseconds()), "Extra wait after a new worker is ready; unset is none."
     )
-    build_timeout_seconds: float = setting(120, "How long one build may take.", low=1)
+    restart_delay_ms: int | None = setting(
+        None, Unset(kinds.milliseconds()), "Extra wait before an old worker is drained; unset is none."
+    )
+    shutdown_grace_period_ms: int = setting(500, kinds.milliseconds(), "From SIGTERM to SIGKILL, after the drain.")
+    temp_dir: str | None = setting(
+        None,
+        Unset(kinds.Text(empty_allowed=False)),
+        "Where builds are kept; unset is .tqserver/ in the project.",
+        aliases=("bin_dir",),
+    )
+    build_timeout_seconds: float = setting(120, kinds.seconds(1), "How long one build may take.")
     default: WorkerSettings = field(default_factory=WorkerSettings)
     paths: Mapping[str, WorkerSettings] = field(default_factory=dict)
 
     def for_route(self, route: str) -> WorkerSettings:
-        """Return the settings of a route: exact, then the longest whole-segment prefix, then the default."""
-        best = ""
-        for prefix in self.paths:
-            if prefix == route:
-                return self.paths[prefix]
-            stem = prefix.rstrip("/")
-            if route.startswith(stem + "/") and len(prefix) > len(best):
-                best = prefix
-        return self.paths[best] if best else self.default
+        """Return the settings of a route: exact, then the longest whole-segment prefix, then the default.
+
+        ``paths`` holds complete settings: of each key that a path does not name, the default's.
+        """
+        prefix = route
+        while prefix not in self.paths:
+            if prefix in ("", "/"):
+                return self.default
+            prefix = prefix.rpartition("/")[0] or "/"
+        return self.paths[prefix]
 
 
 @dataclass(frozen=True, slots=True)
 class FileWatcherSettings:
-    """``file_watcher``."""
+    """``file_watcher``: when a change counts as finished."""
 
-    debounce_ms: int = setting(
-        50, "How long an unfinished change (being written, vanished) is waited for.", low=0, high=10000
-    )
+    debounce_ms: int = setting(50, kinds.milliseconds(), "How long a change that looks unfinished is waited for.")
 
 
 @dataclass(frozen=True, slots=True)
 class PagesSettings:
-    """``pages``."""
+    """``pages``: where the pages are."""
 
-    directory: str = setting("pages", "The directory whose directories are pages.")
+    directory: str = setting("pages", kinds.Text(empty_allowed=False), "Directory of the pages, from the project's.")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration."""
+    """The whole configuration; without arguments, the defaults."""
 
-    mode: str = setting("dev", "dev shows errors to clients, prod does not.", choices=("dev", "prod"))
+    mode: str = setting(
+        DEV, kinds.Choice((DEV, PROD)), "dev shows a page's errors to clients; prod keeps them in the log."
+    )
     server: ServerSettings = field(default_factory=ServerSettings)
     workers: WorkersSettings = field(default_factory=WorkersSettings)
     file_watcher: FileWatcherSettings = field(default_factory=FileWatcherSettings)
@@ -150,26 +219,39 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One setting as documentation shows it."""
+    """A setting as documentation shows it."""
 
     key: str
-    type: str
+    kind: str
     default: str
     help: str
+    aliases: tuple[str, ...]
 
 
-def describe(section: type[Any] = Config, prefix: str = "") -> Iterator[Described]:
-    """Yield every setting with its dotted key, in order of declaration."""
-    for declared in dataclasses.fields(section):
-        key = prefix + declared.name
-        if declared.metadata:
-            default = declared.default
-            if default is dataclasses.MISSING:
-                assert declared.default_factory is not dataclasses.MISSING
-                default = declared.default_factory()
-            shown = "unset" if default is None else str(default) if default != "" else '""'
-            form = declared.metadata["form"] or str(declared.type)
-            yield Described(key, form, shown, declared.metadata["help"])
-        elif key != "workers.paths":
-            assert declared.default_factory is not dataclasses.MISSING
-            yield from describe(type(declared.default_factory()), key + ".")
+def section_of(member: dataclasses.Field[Any]) -> type[Any] | None:
+    """Return the class of a member that groups settings, None for any other."""
+    declared = member.metadata.get("section", member.default_factory)
+    return declared if isinstance(declared, type) and dataclasses.is_dataclass(declared) else None
+
+
+def describe(declared: type[Any] = Config, prefix: str = "") -> Iterator[Described]:
+    """Yield every setting, by its dotted key, in the order of declaration.
+
+    Those of ``workers.paths."/prefix"`` are those of ``workers.default`` and not yielded again.
+    """
+    for member in dataclasses.fields(declared):
+        key = prefix + member.name
+        section = section_of(member)
+        if section is not None:
+            yield from describe(section, key + ".")
+        elif "setting" in member.metadata:
+            known: Setting = member.metadata["setting"]
+            yield Described(key, known.kind.name, _shown(member.default), known.help, known.aliases)
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return "unset"
+    if default is dataclasses.MISSING or default == ():  # no default, or that of a list or mapping
+        return "none"
+    return str(default) or '""'

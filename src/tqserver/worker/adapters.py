@@ -94,6 +94,7 @@ class FunctionPage:
         self._allow = ", ".join(sorted(methods))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
         if scope["type"] != "http":
             raise RuntimeError("a function page answers HTTP requests only")
         segments = [segment for segment in scope["path"].split("/") if segment]
