@@ -71,6 +71,9 @@ class _Mounted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "lifespan":
             scope["root_path"] = self._root_path
+            if scope["path"] == self._root_path:  # /api itself is the app's own /, not a redirect to /api/
+                scope["path"] += "/"
+                scope["raw_path"] = scope["path"].encode()
         await self._app(scope, receive, send)
 
 
