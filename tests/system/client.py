@@ -36,7 +36,11 @@ class Connection:
         self.is_open = True
 
     def request(
-        self, path: str, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send a request and read the whole response."""
         response = self.begin(path, method, body, headers)
@@ -50,7 +54,11 @@ class Connection:
         return Answer(response.status, content, names)
 
     def begin(
-        self, path: str, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        path: str,
+        method: str = "GET",
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> http.client.HTTPResponse:
         """Send a request and return the response once its head is there."""
         self._http.request(method, path, body=body, headers=dict(headers or {}))
@@ -68,7 +76,11 @@ class Connection:
 
 
 def fetch(
-    port: int, path: str, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+    port: int,
+    path: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """Ask once, on a connection of its own."""
     with Connection(port) as connection:

@@ -1,7 +1,8 @@
 """A project in a temporary directory, and the server that runs in it.
 
-Nothing here waits for a fixed time: every wait is for an observed condition, with a deadline that only a failure
-meets. After every test :meth:`Server.finish` holds the server to what it promises to leave behind: nothing.
+Nothing here waits for a fixed time: every wait is for an observed condition, with a deadline that only
+a failure meets. After every test
+:meth:`Server.finish` holds the server to what it promises to leave behind: nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Event = dict[str, Any]
 def wait_until(
     condition: Callable[[], T], what: str | Callable[[], str] = "", deadline_seconds: float = DEADLINE_SECONDS
 ) -> T:
-    """Return the first value of ``condition`` that is true; fail, saying what was awaited, at the deadline."""
+    """Return the first value of ``condition`` that is true; fail at the deadline, saying what for."""
     deadline = time.monotonic() + deadline_seconds
     while True:
         value = condition()
@@ -70,7 +71,7 @@ class Server:
     # --- the project --------------------------------------------------------------------------------------
 
     def configure(self, text: str = "") -> None:
-        """Write config/server.yaml: ``text``, with a port and a log file unless it has a ``server:`` of its own."""
+        """Write config/server.yaml: ``text``, and a port and a log file unless it has a ``server:``."""
         if not text.lstrip().startswith("server:") and "\nserver:" not in text:
             text = f"server:\n  port: {self.port}\n  log_file: {LOG_FILE}\n" + text
         self.write("config/server.yaml", text)

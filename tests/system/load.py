@@ -1,8 +1,8 @@
 """Requests without a pause, each of them recorded and judged.
 
-A failure is anything but a whole 200 by the old or the new code: a refused or reset connection, another status, a
-short or mixed body. Once every proxy has acknowledged the new code and it was seen, no request that begins after
-that may be answered by the old.
+A failure is anything but a whole 200 by the old or new code: a refused or reset connection, another status,
+a short or mixed body. Once every proxy has acknowledged the new code and it was seen, no request that begins
+after that may be answered by the old.
 """
 
 from __future__ import annotations

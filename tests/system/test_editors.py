@@ -59,7 +59,7 @@ def test_an_undone_edit_is_live_again(server: Server) -> None:
 
 
 def test_two_edits_of_one_size_with_one_modification_time(server: Server) -> None:
-    """A stale .pyc, or a watcher that compares times and sizes, would show the first for ever (pitfall 14)."""
+    """A stale .pyc, or a watcher that compares times and sizes, would show the first (pitfall 14)."""
     server.page("edited", sources.plain("aaa"))
     server.start()
     server.wait_body("/edited", "aaa")

@@ -1,4 +1,4 @@
-"""The promise: edits under load, and no request is lost, none is answered by anything but the old or the new code."""
+"""Saves under load: none is lost, each is answered by old or new code, after the switch only by the new."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_edits_of_a_fastapi_page(server: Server) -> None:
 
 @pytest.mark.parametrize("how", SAVES)
 def test_each_way_of_saving(server: Server, how: str) -> None:
-    """Without PYTHONDONTWRITEBYTECODE (the harness hands on no PYTHON variable), so that a stale .pyc would show."""
+    """The harness hands on no PYTHONDONTWRITEBYTECODE, so that a stale .pyc would show."""
     server.configure(SETTINGS)
     file = "pages/edited/main.py"
     server.write(file, sources.functions("v100"))
@@ -121,7 +121,8 @@ def test_a_template_is_code_too(server: Server) -> None:
     server.write("templates/base.html", "<b>{% block body %}{% endblock %}</b>")
     server.write("pages/shown/index.html", '{% extends "base.html" %}{% block body %}{{ name }}{% endblock %}')
     server.page(
-        "shown", 'from tqserver.page import render\n\n\ndef get():\n    return render("index.html", name="<x>")\n'
+        "shown",
+        'from tqserver.page import render\n\n\ndef get():\n    return render("index.html", name="<x>")\n',
     )
     server.start()
     server.wait_body("/shown", "<b>&lt;x&gt;</b>")

@@ -261,6 +261,7 @@ class ZygoteTree:
             match await report.next():
                 case Started(pid=pid):
                     zygote.child = reaper().adopt(pid)
+                    self._tasks.start(self._watch(zygote, zygote.child), name=f"zygote.{zygote.number}")
                 case Ready() as ready:
                     return ready
                 case Failed(message=message):
@@ -271,6 +272,12 @@ class ZygoteTree:
                     return None
                 case _:
                     pass
+
+    async def _watch(self, zygote: Zygote, child: Child) -> None:
+        code = await child.wait()
+        if not self._stopping and zygote in self._by_modules.values():
+            self._by_modules.pop(frozenset(zygote.modules))
+            log.error("zygote.exited", status=code, output=zygote.output.text())
 
     async def close(self) -> None:
         """Stop them all; the root last, since it is the guard of the others."""

@@ -50,7 +50,8 @@ def send_frame(sock: socket.socket, payload: bytes, descriptors: Sequence[int] =
     """Send one frame on a blocking socket, the descriptors with its first byte."""
     packet = frame(payload)
     sent = socket.send_fds(sock, [packet], list(descriptors)) if descriptors else sock.send(packet)
-    sock.sendall(packet[sent:])
+    if sent < len(packet):  # even an empty send fails once the peer has closed, though it has all it wanted
+        sock.sendall(packet[sent:])
 
 
 def receive_frame(sock: socket.socket) -> tuple[bytes, list[int]] | None:

@@ -116,12 +116,13 @@ class ProxyServer:
         self._demanded.clear()
         for client in list(self.waiting):
             client.dispatch()
-        if not self._servers and not self.is_leaving:
+        if self._listeners and not self.is_leaving:
             self.start(self._accept())
 
     async def _accept(self) -> None:
         """Begin to accept; only now, since without a snapshot every request would be refused."""
-        for listener in self._listeners:
+        listeners, self._listeners = self._listeners, []  # once: the next snapshot may come meanwhile
+        for listener in listeners:
             server = await self._loop.create_server(lambda: Downstream(self), sock=listener, backlog=4096)
             self._servers.append(server)
 
@@ -155,6 +156,9 @@ class ProxyServer:
     async def _leave_in_order(self, deadline_seconds: float) -> None:
         for server in self._servers:
             server.close()
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
         for client in list(self.clients):
             client.leave()
         self._loop.call_later(deadline_seconds, self._ended.set)

@@ -1,0 +1,283 @@
+"""Whatever is wrong gets a message with a remedy; nothing else stops, nothing hangs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.system import sources
+from tests.system.harness import Server, wait_until
+
+SETTINGS = "workers:\n  default:\n    start_timeout_seconds: 1\n"
+WRONG_PORT = (
+    sources.go("lost")
+    .replace('if socket := os.Getenv("TQ_SOCKET"); socket != "" {', "if true {")
+    .replace('net.Listen("unix", socket)', 'net.Listen("tcp", "127.0.0.1:0")')
+    .replace('socket := os.Getenv("TQ_SOCKET")', "true")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A page that cannot run: its files, and what the message must name."""
+
+    files: dict[str, str]
+    says: str
+    event: str = "page.failed"
+
+
+BROKEN = {
+    "syntax-error": Broken({"main.py": "def get(:\n"}, "main.py:1", "page.failed"),
+    "raises-at-import": Broken({"main.py": 'x = 1\nraise RuntimeError("no such luck")\n'}, "no such luck"),
+    "missing-module": Broken({"main.py": "import no_such_module\n"}, "no_such_module"),
+    "defines-nothing": Broken({"main.py": "x = 1\n"}, "must define"),
+    "exits": Broken({"main.py": "import os\nos._exit(3)\n"}, "status 3"),
+    "calls-sys-exit": Broken({"main.py": "import sys\nsys.exit(4)\n"}, "4"),
+    "never-ready": Broken({"main.py": "import time\ntime.sleep(3600)\n"}, "within 1 s"),
+    "go-syntax-error": Broken({"main.go": "package main\n\nfunc main() {\n\tx\n}\n"}, "main.go:4", "build.failed"),
+    "go-exits": Broken({"main.go": 'package main\n\nimport "os"\n\nfunc main() { os.Exit(3) }\n'}, "status 3"),
+    "go-wrong-port": Broken({"main.go": WRONG_PORT}, "it listens on 127.0.0.1:"),
+    "go-never-listens": Broken({"main.go": "package main\n\nfunc main() { select {} }\n"}, ""),
+    "two-entries": Broken({"main.py": sources.plain("x"), "main.go": sources.go("x")}, "main.go"),
+}
+
+
+def assert_named(server: Server, line: dict[str, object], says: str) -> None:
+    told = " ".join(str(line.get(field, "")) for field in ("error", "where", "remedy", "output"))
+    assert says in told
+    assert line["error"]
+    assert line["remedy"] or line["output"] or line["where"], line
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_page(server: Server, kind: str) -> None:
+    """It says what is wrong, to its client too; the page beside it runs; mending it brings it to life."""
+    broken = BROKEN[kind]
+    server.expect_errors("page.failed", "build.failed")
+    server.configure(SETTINGS)
+    server.page("ok", sources.plain("ok"))
+    for name, text in broken.files.items():
+        server.page("broken", text, name)
+    server.start()
+    server.wait_body("/ok", "ok")
+    assert_named(server, server.wait_log(broken.event, page="broken"), broken.says)
+    answer = server.get("/broken")
+    assert answer.status == 503
+    assert "retry-after" in answer.headers
+    assert broken.says in answer.text
+    for name in broken.files:
+        (server.root / "pages/broken" / name).unlink()
+    server.page("broken", sources.plain("mended"))
+    server.wait_body("/broken", "mended")
+    server.wait_body("/ok", "ok")
+
+
+@pytest.mark.parametrize(
+    "kind", ["syntax-error", "raises-at-import", "exits", "never-ready", "defines-nothing", "two-entries"]
+)
+def test_a_broken_save_leaves_the_last_good_one_serving(server: Server, kind: str) -> None:
+    broken = BROKEN[kind]
+    server.expect_errors("page.failed", "build.failed")
+    server.configure(SETTINGS)
+    server.page("edited", sources.plain("good"))
+    server.start()
+    server.wait_body("/edited", "good")
+    for name, text in broken.files.items():
+        server.page("edited", text, name)
+    assert_named(server, server.wait_log(broken.event, page="edited"), broken.says)
+    assert server.get("/edited").text == "good"
+    for name in broken.files:
+        if name != "main.py":
+            (server.root / "pages/edited" / name).unlink()
+    server.edit("pages/edited/main.py", sources.plain("mended"))
+    server.wait_body("/edited", "mended")
+
+
+def test_a_broken_save_of_a_go_page(server: Server) -> None:
+    server.expect_errors("build.failed")
+    server.page("edited", sources.go("good"), "main.go")
+    server.start()
+    server.wait_body("/edited", "good")
+    server.edit("pages/edited/main.go", sources.go("bad").replace("io.ReadAll", "io.NoSuch"))
+    failed = server.wait_log("build.failed", page="edited")
+    assert "pages/edited/main.go:17" in failed["where"] + failed["output"]
+    assert server.get("/edited").text == "good"
+    server.edit("pages/edited/main.go", sources.go("good"))
+    server.wait_log("page.restored", page="edited")
+    server.edit("pages/edited/main.go", sources.go("mended"))
+    server.wait_body("/edited", "mended")
+
+
+def empty_directory(pages: Path) -> None:
+    (pages / "bad").mkdir()
+
+
+def dangling_link(pages: Path) -> None:
+    (pages / "bad").mkdir()
+    (pages / "bad/main.py").symlink_to("nowhere.py")
+
+
+def pipe_for_a_file(pages: Path) -> None:
+    """Opening it to read would hang."""
+    (pages / "bad").mkdir()
+    os.mkfifo(pages / "bad/main.py")
+
+
+def entry_is_a_directory(pages: Path) -> None:
+    (pages / "bad/main.py").mkdir(parents=True)
+
+
+def link_to_itself(pages: Path) -> None:
+    (pages / "bad").symlink_to(pages / "bad")
+
+
+def link_to_the_directory_above(pages: Path) -> None:
+    (pages / "bad").mkdir()
+    (pages / "bad/up").symlink_to(pages)
+
+
+def name_is_not_utf8(pages: Path) -> None:
+    directory = os.fsencode(pages) + b"/bad\xff"
+    os.mkdir(directory)
+    with open(directory + b"/main.py", "w") as file:
+        file.write(sources.plain("unreachable"))
+
+
+def file_is_not_utf8(pages: Path) -> None:
+    (pages / "bad").mkdir()
+    (pages / "bad/main.py").write_bytes(b'def get():\n    return "\xff"\n')
+
+
+def file_has_a_nul(pages: Path) -> None:
+    (pages / "bad").mkdir()
+    (pages / "bad/main.py").write_bytes(b"def get():\n    return 1\n\0")
+
+
+@pytest.mark.parametrize("when", ["at-start", "while-running"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        empty_directory, dangling_link, pipe_for_a_file, entry_is_a_directory, link_to_itself,
+        link_to_the_directory_above, name_is_not_utf8, file_is_not_utf8, file_has_a_nul,
+    ],
+    ids=lambda make: make.__name__,
+)  # fmt: skip
+def test_a_bad_directory(server: Server, make: Callable[[Path], None], when: str) -> None:
+    server.expect_errors("page.failed", "build.failed")
+    server.page("ok", sources.plain("ok"))
+    if when == "at-start":
+        make(server.root / "pages")
+    server.start()
+    server.wait_body("/ok", "ok")
+    if when == "while-running":
+        make(server.root / "pages")
+    failed = wait_until(
+        lambda: [e for e in server.events() if e["event"] in ("page.failed", "build.failed")], server.tail
+    )[0]
+    assert "bad" in failed["page"]
+    assert failed["error"]
+    assert failed["remedy"] or failed["where"]
+    server.edit("pages/ok/main.py", sources.plain("still ok"))
+    server.wait_body("/ok", "still ok")
+
+
+def test_an_unreadable_file(server: Server) -> None:
+    """Root may read everything, so root gives up that right first."""
+    server.expect_errors("page.failed", "build.failed")
+    server.page("ok", sources.plain("ok"))
+    server.page("bad", sources.plain("secret")).chmod(0)
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    server.start(wrapper=drop)
+    server.wait_body("/ok", "ok")
+    failed = wait_until(
+        lambda: [e for e in server.events(page="bad") if e["event"] in ("page.failed", "build.failed")],
+        server.tail,
+    )[0]
+    assert "main.py" in failed["error"] + failed["where"]
+    assert failed["remedy"]
+    (server.root / "pages/bad/main.py").chmod(0o644)
+    server.wait_body("/bad", "secret")
+
+
+def test_a_link_loop_among_files(server: Server) -> None:
+    server.page("page", sources.plain("page"))
+    (server.root / "pages/page/loop").symlink_to(server.root / "pages/page")
+    server.expect_errors("page.failed")
+    server.page("ok", sources.plain("ok"))
+    server.start()
+    server.wait_body("/ok", "ok")
+
+
+def refused(server: Server, code: int) -> str:
+    """Start a server that must not start; return what it says."""
+    server.launch()
+    assert server.wait_exit() == code, server.terminal
+    assert "Traceback" not in server.terminal
+    return server.terminal
+
+
+def test_a_missing_pages_directory(server: Server) -> None:
+    (server.root / "pages").rmdir()
+    said = refused(server, 4)
+    assert "pages is missing" in said
+    assert "mkdir" in said
+
+
+def test_a_port_in_use(server: Server) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", server.port))
+        taken.listen()
+        said = refused(server, 4)
+    assert str(server.port) in said
+    assert "in use" in said
+
+
+def test_a_second_server_in_the_project(server: Server, tmp_path: Path) -> None:
+    server.page("index", sources.plain("first"))
+    server.start()
+    server.wait_body("/", "first")
+    second = Server(tmp_path / "unused")
+    second.root = server.root
+    second.launch(env={"TQSERVER_SERVER__PORT": str(second.port)})
+    assert second.wait_exit() == 4
+    assert f"pid {server.pid}" in server.terminal
+    assert server.get("/").text == "first"
+
+
+def test_a_full_port_range(server: Server) -> None:
+    """One port, and it is taken: the page says so, others run, and it starts once a port is free."""
+    server.expect_errors("page.failed")
+    server.page("ok", sources.plain("ok"))
+    server.page("go", sources.go("v0"), "main.go")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        server.configure(f"workers:\n  port_range_start: {port}\n  port_range_end: {port}\n")
+        server.start()
+        server.wait_body("/ok", "ok")
+        failed = server.wait_log("page.failed", page="go")
+        assert str(port) in failed["error"]
+        assert "port_range" in failed["remedy"]
+    server.edit("pages/go/main.go", sources.go("v1"))
+    server.wait_body("/go", "v1")
+
+
+def test_no_go_toolchain(server: Server) -> None:
+    """The page says how to get one; a Python page beside it runs."""
+    server.expect_errors("build.failed")
+    server.page("ok", sources.plain("ok"))
+    server.page("go", sources.go("v0"), "main.go")
+    blocked = server.write("blocked/go/__init__.py", "")
+    server.start(env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(blocked.parents[1])})
+    server.wait_body("/ok", "ok")
+    if Path("/usr/bin/go").exists():
+        pytest.skip("the system's go is in /usr/bin")
+    failed = server.wait_log("build.failed", page="go")
+    assert "tqserver[go]" in failed["remedy"]
+    assert "tqserver[go]" in server.get("/go").text

@@ -1,0 +1,171 @@
+"""The end: in order when asked, at once when asked twice, and clean even when killed."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import psutil
+import pytest
+
+from tests.system import client, sources
+from tests.system.harness import Server, wait_until
+
+SETTINGS = "workers:\n  default:\n    drain_timeout_seconds: 30\n"
+ENDLESS = """\
+import asyncio
+
+
+async def get():
+    while True:
+        yield b"."
+        await asyncio.sleep(0.01)
+"""
+GONE_WITHIN_SECONDS = 1.0  # after kill -9 of the supervisor: a promise of ours
+
+
+def site(server: Server) -> Server:
+    server.configure(SETTINGS)
+    server.page("python", sources.functions("v0"))
+    server.page("go", sources.go("v0"), "main.go")
+    server.start()
+    server.wait_body("/python", "v0")
+    server.wait_body("/go", "v0")
+    return server
+
+
+class Download:
+    """A download in progress, read to its end by a thread."""
+
+    def __init__(self, server: Server, path: str) -> None:
+        self._connection = server.connection()
+        self._response = self._connection.begin(path)
+        self.body = self._response.read(2)
+        self.error: Exception | None = None
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            self.body += self._response.read()
+        except Exception as error:
+            self.error = error
+
+    def finish(self) -> None:
+        self._thread.join(client.TIMEOUT_SECONDS)
+        assert not self._thread.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("page", ["python", "go"])
+def test_it_finishes_what_is_in_flight(server: Server, number: signal.Signals, page: str) -> None:
+    site(server)
+    download = Download(server, f"/{page}/download")
+    server.signal(number)
+    server.wait_log("server.stopping")
+    download.finish()
+    assert download.error is None
+    assert len(download.body) == 2 + sources.CHUNKS * sources.CHUNK_BYTES
+    assert server.wait_exit() == 0
+    assert server.events()[-1]["event"] == "server.stopped"
+
+
+def test_a_second_interrupt_stops_at_once(server: Server) -> None:
+    server.configure("workers:\n  default:\n    drain_timeout_seconds: 300\n")
+    server.page("endless", ENDLESS)
+    server.start()
+    server.wait_live("endless")
+    with server.connection() as connection:
+        assert connection.begin("/endless").read(3) == b"..."
+        server.signal(signal.SIGINT)
+        server.wait_log("server.stopping")
+        assert server.process is not None
+        assert server.process.poll() is None
+        server.signal(signal.SIGINT)
+        server.wait_exit()
+    assert server.events("server.stopped")
+
+
+def test_a_drain_has_a_deadline(server: Server) -> None:
+    server.configure("workers:\n  default:\n    drain_timeout_seconds: 0.2\n")
+    server.page("endless", ENDLESS)
+    server.start()
+    server.wait_live("endless")
+    with server.connection() as connection:
+        assert connection.begin("/endless").read(3) == b"..."
+        server.signal(signal.SIGTERM)
+        assert server.wait_exit() == 0
+
+
+def test_nothing_is_alive_one_second_after_kill_9(server: Server) -> None:
+    site(server)
+    family = server.processes()
+    assert len(family) >= 5  # control, a proxy, a zygote, a worker of each page
+    assert server.process is not None
+    server.process.kill()
+    server.wait_exit()
+    _, alive = psutil.wait_procs(family, timeout=GONE_WITHIN_SECONDS)
+    assert not alive
+    assert server.survivors() == []
+    since = server.mark()
+    server.launch()
+    server.wait_log("server.ready", since)
+    server.wait_body("/python", "v0")
+    server.wait_body("/go", "v0")
+    live = {line["worker"] for line in server.events("worker.ready", since)}
+    assert len(live) == 2
+    reused = server.events("build.done", since)
+    assert all(line["reused"] for line in reused), reused
+
+
+def test_kill_9_of_everything_but_the_workers(server: Server) -> None:
+    """Neither the supervisor nor its guard can clear up: the kernel does, or the next start."""
+    site(server)
+    workers = {server.worker_pid("python"), server.worker_pid("go")}
+    for process in server.processes():
+        if process.pid not in workers:
+            process.kill()
+    server.wait_exit()
+    since = server.mark()
+    server.launch()
+    server.wait_log("server.ready", since)
+    server.wait_body("/python", "v0")
+    wait_until(lambda: not [pid for pid in workers if _runs(pid)], "the workers of the killed server to end")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_a_stop_during_a_build(server: Server) -> None:
+    server.page("go", sources.go("v0"), "main.go")
+    server.start()
+    server.wait_log("build.started", page="go")
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+
+
+def test_a_stop_while_a_worker_starts(server: Server) -> None:
+    server.page("slow", "import time\ntime.sleep(3600)\n")
+    server.start()
+    server.wait_log("build.done", page="slow")
+    server.signal(signal.SIGTERM)
+    assert server.wait_exit() == 0
+
+
+def test_a_new_start_keeps_no_socket_of_the_old(server: Server) -> None:
+    site(server)
+    assert server.process is not None
+    server.processes()
+    server.process.kill()
+    server.wait_exit()
+    left = set((server.root / ".tqserver/run").glob("*"))
+    since = server.mark()
+    server.launch()
+    server.wait_log("server.ready", since)
+    server.wait_body("/python", "v0")
+    server.stop()
+    assert not [path for path in left if path.exists()]
