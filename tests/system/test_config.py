@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.system import sources
-from tests.system.harness import Server, wait_until
+from tests.system.harness import Server
 
 SHOWS = (
     "import os\n\n"
@@ -88,28 +88,6 @@ def test_settings_of_a_path(server: Server) -> None:
         found = shown(server, f"/{name}")
         assert (found["GREETING"], found["GOMAXPROCS"], found["TQ_PAGE"]) == (greeting, "2", name)
         assert found["ROUTE"] == f"/{name}"
-
-
-def test_a_change_is_applied_while_running(server: Server) -> None:
-    server.page("shows", SHOWS)
-    server.start()
-    server.wait_live("shows")
-    server.configure("workers:\n  default:\n    env: {GREETING: changed}\n")
-    wait_until(lambda: shown(server, "/shows")["GREETING"] == "changed", server.tail)
-
-
-def test_a_wrong_change_leaves_what_runs_and_says_why(server: Server) -> None:
-    server.expect_errors("config.error")
-    server.page("shows", SHOWS)
-    server.configure("workers:\n  default:\n    env: {GREETING: good}\n")
-    server.start()
-    server.wait_live("shows")
-    server.configure("workers:\n  default:\n    evn: {GREETING: bad}\n")
-    error = server.wait_log("config.error")
-    assert "server.yaml:6:5" in str(error)
-    assert shown(server, "/shows")["GREETING"] == "good"
-    server.configure("workers:\n  default:\n    env: {GREETING: mended}\n")
-    wait_until(lambda: shown(server, "/shows")["GREETING"] == "mended", server.tail)
 
 
 def test_a_configuration_of_the_original(server: Server) -> None:

@@ -27,8 +27,11 @@ def detect(directory: Path) -> tuple[Runtime, str] | None:
 
     Raises :class:`PageError` if two languages claim it and ``page.yaml`` does not decide.
     """
-    with os.scandir(directory) as entries:
-        files = frozenset(entry.name for entry in entries if entry.is_file())
+    with os.scandir(directory) as scanned:
+        entries = list(scanned)
+    for found in entries:
+        _refuse_unreadable(found)
+    files = frozenset(found.name for found in entries if found.is_file())
     claims = [(runtime, entry) for runtime in RUNTIMES.values() if (entry := runtime.detect(directory, files))]
     if PAGE_FILE in files:
         chosen = _chosen(directory / PAGE_FILE)
@@ -47,6 +50,19 @@ def detect(directory: Path) -> tuple[Runtime, str] | None:
             location=Location(str(directory)),
         )
     return claims[0] if claims else None
+
+
+def _refuse_unreadable(entry: os.DirEntry[str]) -> None:
+    """An entry file that is a pipe or leads nowhere would make its page vanish without a word."""
+    if entry.name != "main.py" and not entry.name.endswith(".go"):
+        return
+    try:
+        usable = entry.is_file() or entry.is_dir()
+    except OSError:
+        usable = False
+    if not usable:
+        kind = "a symbolic link that leads nowhere" if entry.is_symlink() else "not a regular file"
+        raise PageError(f"{entry.name} is {kind}", remedy="mend or remove it", location=Location(entry.path))
 
 
 def _chosen(file: Path) -> str:

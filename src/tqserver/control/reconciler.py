@@ -223,6 +223,8 @@ class Reconciler:
         self._services.learn(modules)
 
     def _publish_row(self) -> int:
+        if self.state is PageState.GONE:
+            return self._services.publisher.touch()
         workers = self.live.refs() if self.live is not None else []
         failure = self._failure or (self.live.failure if self.live is not None else None)
         settings, server = self.settings, self._services.config.server
@@ -276,10 +278,14 @@ class Reconciler:
             for number in numbers:
                 publisher.cut(number)
 
+    def depart(self) -> int:
+        """Take the page out of the table at once: another may claim its route in the same turn."""
+        self._move(PageState.GONE)
+        return self._services.publisher.remove_row(self.page.name)
+
     async def leave(self) -> None:
         """The page is gone, or the server stops: drain what is live, stop it."""
-        version = self._services.publisher.remove_row(self.page.name)
-        self._move(PageState.GONE)
+        version = self.depart()
         live, self.live = self.live, None
         if live is not None:
             await self._services.publisher.acknowledged(version)

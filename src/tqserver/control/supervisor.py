@@ -35,9 +35,10 @@ from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory
 from tqserver.host.signals import SignalHandlers
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config, WorkerSettings
-from tqserver.model.errors import HostError, RouteConflict
-from tqserver.model.pages import Page
-from tqserver.wire.messages import FromProxy, ServerLimits
+from tqserver.model.errors import HostError, PageError, RouteConflict
+from tqserver.model.pages import Page, route_of
+from tqserver.model.routing import Pattern
+from tqserver.wire.messages import Failure, FromProxy, RouteEntry, ServerLimits
 
 NOT_IN_FORCE = (
     "max_requests",
@@ -67,6 +68,7 @@ class Supervisor:
         self._following: dict[str, asyncio.Task[None]] = {}
         self._read_by: dict[str, set[str]] = defaultdict(set)
         self._reported: set[tuple[str, str]] = set()
+        self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
@@ -99,7 +101,13 @@ class Supervisor:
             log.warning("leftovers.killed", pids=self._rundir.killed, reason="the last server was killed")
         become_subreaper()
         reaper().install()
-        self._signals = SignalHandlers({signal.SIGTERM: self._asked_to_stop, signal.SIGINT: self._asked_to_stop})
+        self._signals = SignalHandlers(
+            {
+                signal.SIGTERM: self._asked_to_stop,
+                signal.SIGINT: self._asked_to_stop,
+                signal.SIGHUP: self._terminal_or_logs_are_gone,
+            }
+        )
         self._signals.install()
         self._build_parts()
         self._found = found
@@ -176,8 +184,12 @@ class Supervisor:
         known = {name: reconciler.page for name, reconciler in self._reconcilers.items()}
         wanted = {name: page for name, page in found.pages.items() if name not in broken}
         change = difference(known, wanted)
+        for name in self._broken_rows - broken:
+            self._publisher.remove_row(name)
+        self._broken_rows &= broken
         for name in change.vanished:
             if name not in broken:
+                self._reconcilers[name].depart()
                 self._tasks.start(self._leave(name), name=f"leave.{name}")
         for page in change.altered:
             self._reconcilers[page.name].notify(page)
@@ -202,6 +214,21 @@ class Supervisor:
             remedy=error.remedy,
             where=str(error.location or ""),
         )
+        if not isinstance(error, RouteConflict):
+            self._show_broken(problem)
+
+    def _show_broken(self, problem: Problem) -> None:
+        """Let the page's URL say what is wrong, if it is one and no other page has it."""
+        try:
+            shape = Pattern.parse(route_of(problem.page)).shape
+        except PageError:
+            return
+        if any(Pattern.parse(page.route).shape == shape for page in self._found.pages.values()):
+            return
+        error = problem.error
+        failure = Failure(error.message, error.remedy, str(error.location or ""), error.output)
+        self._broken_rows.add(problem.page)
+        self._publisher.set_row(RouteEntry(route_of(problem.page), problem.page, 0, failure=failure))
 
     def _follow(self, page: Page) -> None:
         log.info("page.found", page=page.name, route=page.route, runtime=page.runtime)
@@ -262,6 +289,10 @@ class Supervisor:
 
     # --- stop ---------------------------------------------------------------------------------------------
 
+    def _terminal_or_logs_are_gone(self) -> None:
+        """SIGHUP ends nothing: log files that were moved are opened anew at their next line anyway."""
+        log.info("server.hangup")
+
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():
             self._stop_at_once.set()
@@ -306,6 +337,9 @@ class Supervisor:
         """Leave nothing behind, however it came to this."""
         self._watcher.close()
         self._proxies.kill()
+        for reconciler in self._reconcilers.values():
+            if reconciler.live is not None:
+                reconciler.live.retire()
         for worker in self._services.agent.list():
             await worker.stop(0.0)
         await self._zygotes.close()

@@ -78,8 +78,10 @@ class Inotify:
                 raise FileNotFoundError(number, os.strerror(number), directory)
             raise _error(f"cannot watch {directory}", number)
         earlier = self._directories.get(wd)
-        if earlier is not None and earlier != directory:  # the directory was renamed: one watch, a new name
-            self._descriptors.pop(earlier, None)
+        if earlier is not None and earlier != directory:
+            if _is_same(earlier, directory):
+                return  # a second way to a directory that is watched (a symbolic link): the first name stays
+            self._descriptors.pop(earlier, None)  # the directory was renamed: one watch, a new name
         self._directories[wd] = directory
         self._descriptors[directory] = wd
 
@@ -125,6 +127,13 @@ class Inotify:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def _error(what: str, number: int) -> HostError:

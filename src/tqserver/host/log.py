@@ -66,12 +66,19 @@ class DatedFile:
 
     def _open_current(self) -> None:
         path = self.path()
-        if path == self._path and self._fd >= 0:
+        if path == self._path and self._fd >= 0 and self._is_still_there(path):
             return
         self.close()
         self._path = path
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+
+    def _is_still_there(self, path: str) -> bool:
+        """Whether the open file is the one of this name: logrotate moves it away."""
+        try:
+            return os.path.samestat(os.stat(path), os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Close the file; the next write opens it again (that is also how it is reopened on SIGHUP)."""

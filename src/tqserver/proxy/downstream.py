@@ -269,7 +269,7 @@ class Downstream(asyncio.Protocol):
         exchange = self._serving
         assert exchange is not None
         if row.entry.failure is not None and not row.workers:
-            self._fail(503, row.entry.failure.message)
+            self._fail(503, self._proxy.shown(row.entry.failure))
         elif not self.is_waiting:
             if len(self._proxy.waiting) >= row.entry.limits.queue:
                 self._fail(503, "too many requests wait for this page")

@@ -30,6 +30,7 @@ from tqserver.wire.messages import (
     Cut,
     Demand,
     Drained,
+    Failure,
     Hello,
     Leave,
     Refused,
@@ -134,6 +135,10 @@ class ProxyServer:
         if page not in self._demanded:
             self._demanded.add(page)
             self._link.say(Demand(page))
+
+    def shown(self, failure: Failure) -> str:
+        """Return what a client may know of a page's failure: in prod nothing but that there is one."""
+        return failure.message if self.table.snapshot.mode == "dev" else "this page is not available at the moment"
 
     def refused(self, worker: int, reason: str) -> None:
         """A worker failed a connection."""

@@ -6,6 +6,7 @@ Whatever the page does wrong on the way is one :class:`Failed`, with the author'
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import random
 import signal
@@ -92,6 +93,9 @@ def _prepare(spec: PageSpec) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is control's to handle
     random.seed()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)  # a line that was printed is in the log, not in a buffer
     os.environ.update(spec.environment)
     os.chdir(spec.project)
     setproctitle.setproctitle(f"tqserver: worker {spec.page} r{spec.revision}")
