@@ -94,8 +94,13 @@ class Reconciler:
                 return
             self._move(PageState.UPDATING if self.live else PageState.BUILDING)
             attempt = self._services.tasks.start(self._outcome(source), name=f"attempt.{self.page.name}")
-            if await self._superseded(attempt, source):
-                continue
+            try:
+                if await self._superseded(attempt, source):
+                    continue
+            except asyncio.CancelledError:  # the page is gone or the server stops: nothing new may go live
+                attempt.cancel()
+                await asyncio.wait({attempt})
+                raise
             if (error := attempt.result()) is not None:
                 await self._settle_failure(source, error)
 

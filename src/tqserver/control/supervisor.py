@@ -315,6 +315,8 @@ class Supervisor:
         """Proxies first, since they hold the requests; then workers; then zygotes."""
         for task in self._following.values():
             task.cancel()
+        if self._following:
+            await asyncio.wait(self._following.values())
         await self._proxies.leave(self._config.workers.default.drain_seconds(self._config.mode))
         grace = self._config.workers.shutdown_grace_period_ms / 1000
         stops = [
