@@ -42,10 +42,10 @@ lint: $(DEV_STAMP) ## Lint only
 	@$(BIN)/ruff check
 
 bench-reload: $(DEV_STAMP) ## Save-to-live time beside uvicorn --reload and go build + restart
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/reload.py $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.reload $(ARGS)
 
 bench-proxy: $(DEV_STAMP) ## Requests per second and CPU per request beside nginx (needs nginx and wrk)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python bench/proxy.py $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.proxy $(ARGS)
 
 bench-routing: $(DEV_STAMP) ## Time of one lookup among 10,000 routes
 	@$(BIN)/python bench/routing.py $(ARGS)

@@ -1,22 +1,38 @@
-// The page at /go: compiled when it is saved.
+// The page at /go. Save this file, and it is compiled and live; a mistake leaves the last good program running.
 package main
 
 import (
-	"fmt"
+	_ "embed"
+	"html/template"
 	"log"
 	"net/http"
+	"runtime"
 
 	"github.com/tqserver/tqserver/sdk/go/worker"
 )
 
-const greeting = "Hello from Go"
+const greeting = "Hello from Go" // <- change this, save, and reload
+
+//go:embed page.html
+var source string
+
+var page = template.Must(template.New("page").Parse(source))
 
 func main() {
-	runtime := worker.NewRuntime()
-	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	self := worker.NewRuntime()
+	http.HandleFunc("/go", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		fmt.Fprintf(w, "<!doctype html><title>%s</title><h1>%s</h1><p>Revision %s of %s. <a href=\"/\">Back</a>\n",
-			greeting, greeting, runtime.Revision, runtime.Route)
+		err := page.Execute(w, map[string]string{
+			"Greeting": greeting,
+			"Revision": self.Revision,
+			"Version":  runtime.Version(),
+			"Mode":     self.Mode,
+		})
+		if err != nil {
+			log.Print(err)
+		}
 	})
-	log.Fatal(runtime.StartServer(nil))
+	if err := self.StartServer(nil); err != nil {
+		log.Fatal(err)
+	}
 }

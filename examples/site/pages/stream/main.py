@@ -1,19 +1,29 @@
-"""Server-sent events: /stream shows them, /stream/events sends them."""
+"""/stream is a page for a browser, and a stream for a program; /stream/events is the stream for everyone."""
 
 import asyncio
-import datetime
-from collections.abc import AsyncIterator
+import json
+import os
+from datetime import datetime
 
 from tqserver.page import Request, Response, render, sse
 
+EVERY_SECONDS = 1.0  # <- change this: the browser connects again, to the new code
 
-async def ticks() -> AsyncIterator[str]:
+
+def get(request: Request):
+    match request.url.path.removeprefix("/stream").strip("/"):
+        case "" if "text/html" in request.headers.get("accept", ""):
+            return render("stream.html")
+        case "" | "events":
+            return sse(ticks())
+        case _:
+            return Response("Not Found\n", 404)
+
+
+async def ticks():
+    number = 0
     while True:
-        yield datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        await asyncio.sleep(1)
-
-
-async def get(request: Request) -> Response:
-    if request.url.path.endswith("/events"):
-        return sse(ticks())
-    return render("stream.html")
+        number += 1
+        now = datetime.now().strftime("%H:%M:%S")
+        yield json.dumps({"number": number, "time": now, "revision": os.environ["TQ_REVISION"]})
+        await asyncio.sleep(EVERY_SECONDS)
