@@ -35,7 +35,7 @@ def adapt(module: ModuleType, route: str, mode: str) -> tuple[App, bool]:
     handler = getattr(module, "handler", None)
     app = getattr(module, "app", None) or getattr(module, "application", None)
     styles = [name for name, given in (("functions", functions), ("handler", handler), ("app", app)) if given]
-    if len(styles) != 1:
+    if app is None and len(styles) != 1:  # beside an app, functions are its endpoints, whatever they are called
         found = " and ".join(styles) or "nothing"
         raise PageError(
             f"it must define one of: functions such as get(request); handler(request); app. Found: {found}",
