@@ -19,7 +19,7 @@ from tqserver.model.errors import PageError, StartError, TQError
 from tqserver.model.lifecycle import WorkerState
 from tqserver.wire.messages import Failure, WorkerRef
 
-LOOP_DEATHS = 3  # from then on clients are told, instead of kept waiting
+LOOP_DEATHS = 5  # from then on clients are told, instead of kept waiting
 log = get_logger("pool")
 
 
