@@ -49,7 +49,7 @@ def configure(directory: str, artifact: str, project: str, on_file: Callable[[st
     _loader.on_file = on_file
 
 
-def render(name: str, **context: Any) -> HTMLResponse:
+def render(name: str, /, **context: Any) -> HTMLResponse:
     """Return a template's result as a response.
 
     Raises jinja2.TemplateNotFound or jinja2.TemplateSyntaxError, which name the file and line.
