@@ -38,7 +38,7 @@ func main() {
 }
 """
 NGINX = """
-worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/nginx.log;
+{user} worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/nginx.log;
 events {{ worker_connections 1024; }}
 http {{
   access_log off; keepalive_requests 1000000000;
@@ -91,7 +91,15 @@ def run(root: Path, rounds: int, seconds: int) -> None:
     try:
         until_shows(ports["tqserver"], "/go", b"HTTP/1.1 200")
         socket = next((root / ".tqserver" / "run").glob("w*.sock"))
-        (root / "nginx.conf").write_text(NGINX.format(root=root, socket=socket, port=ports["nginx"]))
+        (root / "nginx.conf").write_text(
+            NGINX.format(
+                # as root, its workers would be nobody, who may not open our socket
+                user="user root;" if os.geteuid() == 0 else "",
+                root=root,
+                socket=socket,
+                port=ports["nginx"],
+            )
+        )
         nginx = subprocess.Popen(["nginx", "-c", root / "nginx.conf", "-p", root])
         until_shows(ports["nginx"], "/go", b"HTTP/1.1 200")
         family = psutil.Process(server.pid).children(recursive=True)

@@ -97,6 +97,37 @@ def test_a_drain_has_a_deadline(server: Server) -> None:
         assert server.wait_exit() == 0
 
 
+FORKS = """\
+import os
+import time
+
+CHILD = os.fork()
+if CHILD == 0:
+    os.setsid()  # out of its parent's session and group: no signal to those reaches it
+    while True:
+        time.sleep(3600)
+
+
+def get():
+    return str(CHILD)
+"""
+
+
+def test_what_a_worker_forked_ends_with_a_killed_supervisor_too(server: Server) -> None:
+    server.page("forks", FORKS)
+    server.start()
+    server.wait_live("forks")
+    forked = psutil.Process(int(server.get("/forks").text))
+    assert is_running(forked)
+    assert server.process is not None
+    server.process.kill()
+    server.wait_exit()
+    wait_until(lambda: not is_running(forked), "the end of what the worker forked")
+    since = server.mark()
+    server.launch()  # the next start cleans what files were left
+    server.wait_log("server.ready", since)
+
+
 def is_running(process: psutil.Process) -> bool:
     """A zombie waits for whoever adopted it after control; it runs nothing and holds nothing."""
     try:

@@ -259,10 +259,11 @@ class Reconciler:
     async def _drain_and_stop(self, old: Pool, version: int) -> None:
         await _pause(self._services.config.workers.restart_delay_ms)
         old.retire()
+        numbers = [worker.number for worker in old.workers]  # before they stop: then the pool is empty
         await self._drain(old, version)
         await old.stop()
-        for worker in old.workers:
-            self._services.publisher.forget(worker.number)
+        for number in numbers:
+            self._services.publisher.forget(number)
         log.info("revision.retired", page=self.page.name, revision=old.spec.revision)
 
     async def _drain(self, old: Pool, version: int) -> None:

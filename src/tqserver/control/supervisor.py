@@ -363,6 +363,7 @@ def not_in_force(config: Config) -> list[str]:
     for where, settings in everyone.items():
         given += [f"{where}.{key}" for key in NOT_IN_FORCE if getattr(settings, key) != getattr(plain, key)]
         given += [f"{where}.min_workers"] if settings.min_workers == 0 else []
+        given += [f"{where}.max_workers"] if settings.max_workers > max(1, settings.min_workers) else []
     return given
 
 

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import setproctitle
+
 from tqserver.model.errors import HostError
 
 _PR_SET_PDEATHSIG = 1
@@ -30,6 +32,17 @@ _UNCLAIMED_KEPT = 1024
 _libc = ctypes.CDLL(None, use_errno=True)
 
 FileTarget = int | IO[bytes] | None
+
+
+def set_title(title: str) -> None:
+    """Set what ``ps`` shows, and nothing else.
+
+    setproctitle takes the room of the environment for long titles unless told not to, and with it what
+    :func:`processes_with` looks for.
+    """
+    os.environ["SPT_NOENV"] = "1"
+    setproctitle.setproctitle(title)
+    del os.environ["SPT_NOENV"]
 
 
 def become_subreaper() -> None:
@@ -176,8 +189,11 @@ def spawn(
 
 
 def python_argv(module: str, *arguments: str) -> list[str]:
-    """Return the command that runs a module of ours in this interpreter."""
-    return [sys.executable, "-m", module, *arguments]
+    """Return the command that runs a module of ours in this interpreter.
+
+    ``-P``: a file of the project that is called like a module of the standard library must not be taken for it.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def processes_with(name: str, value: str) -> Iterator[int]:

@@ -17,10 +17,10 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
-import setproctitle
 import uvloop
 
 from tqserver.host.log import configure_json, get_logger
+from tqserver.host.process import set_title
 from tqserver.host.tasks import TaskOwner
 from tqserver.proxy.downstream import Downstream
 from tqserver.proxy.link import Link
@@ -201,7 +201,7 @@ def main() -> None:
     parser.add_argument("--listen", type=int, action="append", required=True)
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is control's to handle
-    setproctitle.setproctitle(f"tqserver: {options.name}")
+    set_title(f"tqserver: {options.name}")
     configure_json()
     listeners = [socket.socket(fileno=descriptor) for descriptor in options.listen]
     link = socket.socket(fileno=options.link)
