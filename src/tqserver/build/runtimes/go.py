@@ -23,6 +23,7 @@ from tqserver.model.pages import Page
 BINARY = "page"
 SDK_MODULE = "github.com/tqserver/tqserver/sdk/go"
 _PACKAGE_MAIN = re.compile(rb"^package\s+main\b", re.MULTILINE)
+_USES_CGO = re.compile(rb'^\s*import\s+"C"', re.MULTILINE)
 _COMPILER_ERROR = re.compile(r"^(?P<file>[^\s:][^:\n]*\.go):(?P<line>\d+):(?:(?P<column>\d+):)? (?P<text>.*)$", re.M)
 _REMEDY = "install Go from your distribution (apt-get install golang) or run pip install 'tqserver[go]'"
 
@@ -51,7 +52,11 @@ class GoRuntime:
         wrong.
         """
         toolchain = find_toolchain()
-        facts = {"go": str(toolchain) if toolchain else "missing", "flags": " ".join(_flags(project.mode))}
+        facts = {
+            "go": str(toolchain) if toolchain else "missing",
+            "flags": " ".join(_flags(project.mode)),
+            "cgo": os.environ.get("CGO_ENABLED", ""),
+        }
         files = set(page_files(page))
         module = _module_of(page, project)
         if module is not None:
@@ -70,11 +75,14 @@ class GoRuntime:
             "GOTOOLCHAIN": "local",
             "GOFLAGS": os.environ.get("GOFLAGS", ""),
             "PATH": f"{toolchain.parent}:{os.environ.get('PATH', '')}",
+            "GOGC": os.environ.get("GOGC", "400"),  # compiler and linker live too briefly to collect much
         }
         directory = Path(job.page.directory)
         if _module_of(job.page, job.project) is None:
             directory = _make_module(job)
             environment["GOWORK"] = "off"
+            if not any(_USES_CGO.search(content) for content in job.contents.values()):
+                environment.setdefault("CGO_ENABLED", "0")  # else net alone brings in the C linker
         done = await run(
             [str(toolchain), "build", *_flags(job.project.mode), "-o", str(job.output / BINARY), "."],
             cwd=directory,
