@@ -6,6 +6,7 @@ project and, as a build would, to an artifact of its own.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -161,8 +162,11 @@ class Child:
         return self.wait()
 
     def descriptors(self) -> dict[int, str]:
-        links = Path(f"/proc/{self.pid}/fd")
-        return {int(link.name): os.readlink(link) for link in links.iterdir()}
+        found = {}
+        for link in Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed since it was listed: the worker is at work
+                found[int(link.name)] = os.readlink(link)
+        return found
 
     def close(self) -> None:
         if self.pid:
