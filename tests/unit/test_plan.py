@@ -8,8 +8,8 @@ from tqserver.model.pages import Page
 
 def test_deaths_in_a_row_are_waited_out_ever_longer_up_to_half_a_minute() -> None:
     policy = RestartPolicy()
-    assert [policy.died(0.0) for _ in range(4)] == [0.0, 0.1, 0.2, 0.4]
-    assert policy.died(60.0) == 0.0
+    assert [policy.died(0.0, now) for now in range(4)] == [0.0, 0.1, 0.2, 0.4]
+    assert policy.died(60.0, 5.0) == 0.0
     assert backoff_seconds(1000) == 30.0
 
 

@@ -51,6 +51,11 @@ class Pipeline:
         self._slots = asyncio.Semaphore(concurrency)
         self._time_limit_seconds = time_limit_seconds
 
+    def configure(self, project: Project, time_limit_seconds: float) -> None:
+        """Build by these from now on."""
+        self._project = project
+        self._time_limit_seconds = time_limit_seconds
+
     def read(self, page: Page, shared: Sequence[Path]) -> Source:
         """Return what is on disk now; ``shared`` files that are gone do not count.
 

@@ -96,6 +96,11 @@ class LocalAgent:
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
 
+    def configure(self, mode: str, grace_seconds: float) -> None:
+        """Start workers by these from now on."""
+        self._mode = mode
+        self._grace_seconds = grace_seconds
+
     def has(self, digest: str) -> bool:
         """Tell whether the artifact is in the store."""
         return self._store.has(digest)

@@ -5,9 +5,11 @@ Found against known, changed paths against pages, deaths against time: each a fu
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tqserver.model.config import WorkerSettings
 from tqserver.model.pages import Page
 
 BACKOFF_FIRST_SECONDS = 0.1
@@ -73,19 +75,26 @@ def needs_discovery(path: str, pages: Iterable[Page], *, exists: bool) -> bool:
 class RestartPolicy:
     """How long to wait before a worker that died is replaced: at once, then 0.1 s doubling to 30 s.
 
-    Deaths count as a loop while each worker lived less than :data:`STEADY_SECONDS` since it was ready.
+    Deaths count as a loop while each worker lived less than :data:`STEADY_SECONDS` since it was ready. The
+    policy is spent after ``most`` deaths within ``period_seconds``; 0 is never.
     """
 
-    deaths: int = field(default=0)
+    most: int = 0
+    period_seconds: float = 0.0
+    deaths: int = 0
+    recent: list[float] = field(default_factory=list)  # times of death within the period, in order
 
-    def died(self, lived_seconds: float) -> float:
+    def died(self, lived_seconds: float, now: float) -> float:
         """Record a death; return the seconds to wait before the replacement starts."""
         self.deaths = 1 if lived_seconds >= STEADY_SECONDS else self.deaths + 1
+        self.recent = [time for time in self.recent if now - time < self.period_seconds]
+        self.recent.append(now)
         return backoff_seconds(self.deaths)
 
-    def reset(self) -> None:
-        """Forget: the page's files changed, or somebody asked for a restart."""
-        self.deaths = 0
+    @property
+    def is_spent(self) -> bool:
+        """Whether so many have died that no more are started."""
+        return 0 < self.most <= len(self.recent)
 
 
 def backoff_seconds(deaths: int) -> float:
@@ -93,3 +102,74 @@ def backoff_seconds(deaths: int) -> float:
     if deaths <= 1:
         return 0.0
     return min(BACKOFF_FIRST_SECONDS * 2.0 ** (min(deaths, 32) - 2), BACKOFF_LONGEST_SECONDS)
+
+
+# --- how many workers -------------------------------------------------------------------------------------
+
+
+def needed_workers(in_flight: int, requests: int, concurrency: int) -> int:
+    """Return how many workers a load needs: ``in_flight`` at a moment, ``requests`` since the last look."""
+    if concurrency:
+        return max(-(-in_flight // concurrency), 1 if requests else 0)
+    return 1 if in_flight or requests else 0
+
+
+class Idleness:
+    """Since when fewer workers would have been enough. Times are seconds of one clock."""
+
+    def __init__(self) -> None:
+        self._needed_at: list[float] = []  # [n]: when more than n workers were last needed
+
+    def observe(self, needed: int, running: int, now: float) -> None:
+        """Take note of what is needed now. A worker that is new counts as needed when it came."""
+        self._needed_at += [now] * (running - len(self._needed_at))
+        del self._needed_at[running:]
+        for number in range(min(needed, running)):
+            self._needed_at[number] = now
+
+    def surplus(self, least: int, idle_seconds: float, now: float) -> int:
+        """Return how many of the workers that ran at the last look were not needed for so long."""
+        return sum(now - time >= idle_seconds for time in self._needed_at[least:])
+
+    def next_due(self, least: int, idle_seconds: float) -> float | None:
+        """Return the time at which one may become surplus, None if none can."""
+        return min(self._needed_at[least:]) + idle_seconds if len(self._needed_at) > least else None
+
+
+def jittered(limit: int, number: int) -> int:
+    """Return ``limit`` +-10 %, another for each ``number``, so that workers do not all recycle at once.
+
+    Multiples of the golden ratio spread evenly, whatever how many there are (Knuth, TAOCP 3, 6.4).
+    """
+    return round(limit * (0.9 + 0.2 * (number * 0.6180339887 % 1.0)))
+
+
+# --- a changed configuration ------------------------------------------------------------------------------
+
+# What control and the proxies act on; a running worker need not know of it.
+APPLIED_WHILE_RUNNING = frozenset(
+    {
+        "max_requests",
+        "min_workers",
+        "max_workers",
+        "concurrency",
+        "queue",
+        "idle_stop_seconds",
+        "memory_limit",
+        "start_timeout_seconds",
+        "drain_timeout_seconds",
+        "health_path",
+        "health_interval_seconds",
+        "max_restarts",
+        "restart_period_seconds",
+    }
+)
+
+
+def needs_new_workers(old: WorkerSettings, new: WorkerSettings) -> bool:
+    """Tell whether a change of settings is one that a worker gets at its start."""
+    return any(
+        getattr(old, member.name) != getattr(new, member.name)
+        for member in dataclasses.fields(WorkerSettings)
+        if member.name not in APPLIED_WHILE_RUNNING
+    )

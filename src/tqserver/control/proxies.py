@@ -7,7 +7,9 @@ queues it until the next proxy accepts.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -128,11 +130,21 @@ def _relay(proxy: str, line: str) -> None:
     getattr(log, level, log.info)(event, proxy=proxy, **fields)
 
 
-class ProxyPool:
-    """Keeps ``count`` proxies running.
+class _Place:
+    """A proxy that shall run: its process is replaced when it ends, until the place is given up."""
 
-    ``on_message`` gets what they say; ``on_change`` is called when one has come or gone, since what was waited
-    for from it may not come any more.
+    def __init__(self, name: str, listeners: Sequence[socket.socket]) -> None:
+        self.name = name
+        self.listeners = listeners
+        self.is_given_up = False
+        self.proxy: Proxy | None = None
+
+
+class ProxyPool:
+    """Keeps the proxies running.
+
+    ``on_message`` gets what they say; ``on_end`` is called when one has gone, since what was waited for from it
+    will not come any more.
     """
 
     def __init__(
@@ -143,40 +155,59 @@ class ProxyPool:
         env: Mapping[str, str],
         tasks: TaskOwner,
         on_message: Callable[[Proxy, FromProxy], None],
-        on_change: Callable[[], None],
+        on_end: Callable[[Proxy], None],
     ) -> None:
-        self._count = count
-        self._listeners = listeners
+        self._first = (count, listeners)
         self._project = project
         self._env = env
         self._tasks = tasks
         self._on_message = on_message
-        self._on_change = on_change
-        self._stopping = False
+        self._on_end = on_end
+        self._numbers = itertools.count()
+        self._places: list[_Place] = []
         self.alive: list[Proxy] = []
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Start all of them."""
-        for number in range(self._count):
-            self._tasks.start(self._keep(f"proxy-{number}"), name=f"proxy-{number}")
+        self.reshape(*self._first)
 
-    async def _keep(self, name: str) -> None:
+    def reshape(self, count: int, listeners: Sequence[socket.socket]) -> tuple[int, list[Proxy]]:
+        """Have ``count`` proxies accept from ``listeners``; start those that are missing.
+
+        Returns how many were started, and those that are too many now, to be dismissed when the new ones route.
+        """
+        fitting = [place for place in self._places if place.listeners == listeners]
+        surplus = [place for place in self._places if place not in fitting[:count]]
+        for place in surplus:
+            place.is_given_up = True
+            self._places.remove(place)
+        missing = count - len(self._places)
+        for _ in range(missing):
+            place = _Place(f"proxy-{next(self._numbers)}", list(listeners))
+            self._places.append(place)
+            self._tasks.start(self._keep(place), name=place.name)
+        return missing, [place.proxy for place in surplus if place.proxy in self.alive and place.proxy is not None]
+
+    async def _keep(self, place: _Place) -> None:
         policy = RestartPolicy()
-        while not self._stopping:
-            proxy = Proxy(name, self._on_message)
-            await proxy.start(self._listeners, self._project, self._env)
+        while not place.is_given_up:
+            proxy = place.proxy = Proxy(place.name, self._on_message)
+            await proxy.start(place.listeners, self._project, self._env)
             assert proxy.child is not None
             self.alive.append(proxy)
-            log.info("proxy.started", proxy=name, pid=proxy.child.pid)
+            log.info("proxy.started", proxy=place.name, pid=proxy.child.pid)
+            if place.is_given_up:  # while it was being started
+                proxy.send(Leave(0.0))
             code = await proxy.child.wait()
             self.alive.remove(proxy)
             proxy.close_output()
             proxy.channel.close()
-            self._on_change()
-            if self._stopping:
+            self._on_end(proxy)
+            if place.is_given_up:
                 return
-            delay = policy.died(clock.monotonic() - proxy.started_at)
-            log.error("proxy.exited", proxy=name, pid=proxy.child.pid, status=code, restart_in_seconds=delay)
+            now = clock.monotonic()
+            delay = policy.died(now - proxy.started_at, now)
+            log.error("proxy.exited", proxy=place.name, pid=proxy.child.pid, status=code, restart_in_seconds=delay)
             await asyncio.sleep(delay)
 
     def broadcast(self, message: Snapshot | Cut) -> None:
@@ -185,24 +216,35 @@ class ProxyPool:
             if proxy.said_hello:
                 proxy.send(message)
 
-    async def leave(self, deadline_seconds: float) -> None:
-        """Let all proxies finish what is in flight and exit; kill those that do not by the deadline."""
-        self._stopping = True
-        leaving = list(self.alive)
-        for proxy in leaving:
+    async def dismiss(self, proxies: Sequence[Proxy], deadline_seconds: float) -> None:
+        """Let these finish what is in flight and exit; kill those that do not by the deadline."""
+        for proxy in proxies:
             proxy.send(Leave(deadline_seconds))
         try:
             async with asyncio.timeout(deadline_seconds + LEAVE_GRACE_SECONDS):
-                for proxy in leaving:
+                for proxy in proxies:
                     if proxy.child is not None:
                         await proxy.child.wait()
         except TimeoutError:
             log.warning("proxy.late", deadline_seconds=deadline_seconds, remedy="killed")
-            self.kill()
+            _kill(proxies)
+
+    async def leave(self, deadline_seconds: float) -> None:
+        """Dismiss all of them."""
+        self._give_up_all()
+        await self.dismiss(list(self.alive), deadline_seconds)
 
     def kill(self) -> None:
         """Kill those that are still there."""
-        self._stopping = True
-        for proxy in self.alive:
-            if proxy.child is not None:
-                proxy.child.send(9)
+        self._give_up_all()
+        _kill(self.alive)
+
+    def _give_up_all(self) -> None:
+        for place in self._places:
+            place.is_given_up = True
+
+
+def _kill(proxies: Sequence[Proxy]) -> None:
+    for proxy in proxies:
+        if proxy.child is not None:
+            proxy.child.send(signal.SIGKILL)

@@ -35,6 +35,11 @@ class Publisher:
         """From now on these are the proxies."""
         self._proxies = proxies
 
+    def configure(self, mode: str, limits: ServerLimits, trusted_proxies: list[str]) -> None:
+        """Publish by these from now on."""
+        self._mode, self._limits, self._trusted_proxies = mode, limits, trusted_proxies
+        self._flush_soon()
+
     # --- the table ----------------------------------------------------------------------------------------
 
     def set_row(self, row: RouteEntry) -> int:

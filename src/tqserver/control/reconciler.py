@@ -21,8 +21,11 @@ from tqserver.build.fingerprint import Unsettled
 from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
 from tqserver.control.journal import Journal
-from tqserver.control.pool import Pool, PoolEvents
+from tqserver.control.plan import needs_new_workers
+from tqserver.control.pool import Pool, PoolEvents, Terms
 from tqserver.control.publisher import Publisher
+from tqserver.control.retirement import Retirement
+from tqserver.control.worker_process import WorkerProcess
 from tqserver.host import clock
 from tqserver.host.log import get_logger
 from tqserver.host.tasks import TaskOwner
@@ -35,14 +38,15 @@ from tqserver.wire.messages import Failure, RouteEntry, RouteLimits
 log = get_logger("reconciler")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Services:
-    """What every reconciler works with."""
+    """What every reconciler works with. ``config`` is replaced whole when the file changes."""
 
     config: Config
     pipeline: Pipeline
     agent: NodeAgent
     publisher: Publisher
+    retirement: Retirement
     journal: Journal
     tasks: TaskOwner
     learn: Callable[[tuple[str, ...]], None]  # modules that workers had to import: hold them ready
@@ -63,6 +67,7 @@ class Reconciler:
         self._failure: Failure | None = None
         self._shared = services.journal.of(page.name).files
         self._retiring: set[asyncio.Task[None]] = set()
+        self._is_first = True  # since the server started, no attempt was brought to its end
 
     @property
     def settings(self) -> WorkerSettings:
@@ -92,7 +97,7 @@ class Reconciler:
             if source.digest == self._live_digest:
                 self._back_to_live(source)
                 return
-            self._move(PageState.UPDATING if self.live else PageState.BUILDING)
+            self._move(PageState.UPDATING if self._answers else PageState.BUILDING)
             attempt = self._services.tasks.start(self._outcome(source), name=f"attempt.{self.page.name}")
             try:
                 if await self._superseded(attempt, source):
@@ -103,6 +108,10 @@ class Reconciler:
                 raise
             if (error := attempt.result()) is not None:
                 await self._settle_failure(source, error)
+
+    @property
+    def _answers(self) -> bool:
+        return self.live is not None and not self.live.gave_up
 
     # --- read ---------------------------------------------------------------------------------------------
 
@@ -193,12 +202,24 @@ class Reconciler:
             self.settings,
             memory.modules,
         )
-        grace = self._services.config.workers.shutdown_grace_period_ms / 1000
-        events = PoolEvents(changed=self._publish_row, files=self._reads)
-        pool = Pool(spec, self._services.agent, grace, self._services.tasks, events)
-        await pool.start(max(1, self.settings.min_workers))
+        events = PoolEvents(
+            changed=self._publish_row, ready=self._has_loaded, files=self._reads, gave_up=self._is_given_up
+        )
+        services = self._services
+        pool = Pool(spec, self._terms, services.agent, services.retirement, services.tasks, events)
+        await pool.start(self._first_workers)
         await _pause(self._services.config.workers.startup_delay_ms)
         return pool
+
+    @property
+    def _terms(self) -> Terms:
+        config, settings = self._services.config, self.settings
+        return Terms(settings, settings.drain_seconds(config.mode), config.workers.shutdown_grace_period_ms / 1000)
+
+    @property
+    def _first_workers(self) -> int:
+        """An edit is tried with one worker at least; what merely exists may sleep until somebody asks."""
+        return self.settings.min_workers or (0 if self._is_first else 1)
 
     def _still_on_disk(self, source: Source) -> str:
         """Return the digest by which this content is known from now on; raise Unsettled if it is no more.
@@ -213,15 +234,20 @@ class Reconciler:
     # --- publish ------------------------------------------------------------------------------------------
 
     def _go_live(self, pool: Pool, artifact: Artifact, settled: str) -> int:
-        self.live, self._failure = pool, None
+        self.live, self._failure, self._is_first = pool, None, False
         self._settled = self._live_digest = settled
         self._move(PageState.LIVE)
-        self._learn(pool)
+        for worker in pool.workers[:1]:
+            self._learn(worker.modules)
         return self._publish_row()
 
-    def _learn(self, pool: Pool) -> None:
+    def _has_loaded(self, worker: WorkerProcess) -> None:
+        """A worker is ready: of a revision that is not live yet, :meth:`_go_live` learns, after the switch."""
+        if self.live is not None and worker in self.live.workers:
+            self._learn(worker.modules)
+
+    def _learn(self, modules: tuple[str, ...]) -> None:
         memory = self._services.journal.of(self.page.name)
-        modules = next((worker.modules for worker in pool.workers), ())
         if set(modules) != set(memory.modules):
             memory.modules = modules
             self._services.journal.changed()
@@ -245,9 +271,27 @@ class Reconciler:
                     write_timeout_seconds=settings.write_timeout_seconds or math.inf,
                     start_timeout_seconds=settings.start_timeout_seconds,
                     max_body=server.max_body,
+                    queue=settings.queue,
+                    concurrency=-(-settings.concurrency // server.proxy_count()) if self._may_grow else 0,
                 ),
             )
         )
+
+    @property
+    def _may_grow(self) -> bool:
+        return self.live is not None and len(self.live.ready) < self.settings.max_workers
+
+    # --- load ---------------------------------------------------------------------------------------------
+
+    def demand(self) -> None:
+        """A proxy says that requests wait, or that all workers have enough to do."""
+        if self.live is not None:
+            self.live.demand()
+
+    def _is_given_up(self) -> None:
+        """The live revision's workers keep dying: nothing answers, and only a change is worth another try."""
+        self._live_digest = ""
+        self._move(PageState.FAILED)
 
     # --- retire -------------------------------------------------------------------------------------------
 
@@ -259,30 +303,10 @@ class Reconciler:
     async def _drain_and_stop(self, old: Pool, version: int) -> None:
         await _pause(self._services.config.workers.restart_delay_ms)
         old.retire()
-        numbers = [worker.number for worker in old.workers]  # before they stop: then the pool is empty
-        await self._drain(old, version)
+        terms = self._terms
+        await self._services.retirement.retire(old.spec, old.workers, version, terms.drain_seconds, terms.grace_seconds)
         await old.stop()
-        for number in numbers:
-            self._services.publisher.forget(number)
         log.info("revision.retired", page=self.page.name, revision=old.spec.revision)
-
-    async def _drain(self, old: Pool, version: int) -> None:
-        seconds = old.spec.settings.drain_seconds(self._services.config.mode)
-        publisher, numbers = self._services.publisher, [worker.number for worker in old.workers]
-        try:
-            async with asyncio.timeout(seconds):
-                for number in numbers:
-                    await publisher.drained(version, number)
-        except TimeoutError:
-            log.warning(
-                "revision.cut",
-                page=self.page.name,
-                revision=old.spec.revision,
-                after_seconds=seconds,
-                remedy="requests were still in flight; raise drain_timeout_seconds if they must finish",
-            )
-            for number in numbers:
-                publisher.cut(number)
 
     def depart(self) -> int:
         """Take the page out of the table at once: another may claim its route in the same turn."""
@@ -298,6 +322,23 @@ class Reconciler:
             self._retire(live, version)
         if self._retiring:
             await asyncio.wait(set(self._retiring))
+
+    # --- asked from outside -------------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Make a fresh revision, even of content that is live or was given up."""
+        self._settled = self._live_digest = ""
+        self._disturbed.set()
+
+    def reconfigured(self) -> None:
+        """The configuration was replaced: what workers are told at their start takes new ones."""
+        if self.live is not None:
+            if needs_new_workers(self.live.spec.settings, self.settings):
+                self._settled = self._live_digest = ""
+            else:
+                self.live.apply(self._terms)
+            self._publish_row()
+        self._disturbed.set()  # the mode is part of the digest
 
     # --- failure ------------------------------------------------------------------------------------------
 
@@ -322,7 +363,8 @@ class Reconciler:
             self._move(PageState.BUILDING)
         if self.state is PageState.LIVE:
             self._move(PageState.UPDATING)
-        self._move(PageState.STALE if self.live is not None else PageState.BROKEN)
+        self._is_first = False
+        self._move(PageState.STALE if self._answers else PageState.BROKEN)
         event = "build.failed" if isinstance(error, BuildError) else "page.failed"
         log.error(
             event,

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import traceback
-from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqserver.build.pipeline import Pipeline
@@ -19,12 +19,15 @@ from tqserver.build.registry import RUNTIMES
 from tqserver.build.runtimes.base import Project
 from tqserver.build.store import Store
 from tqserver.control.agent import LocalAgent
-from tqserver.control.discovery import Discovery, Problem, discover
+from tqserver.control.config_file import ConfigFile
+from tqserver.control.discovery import Discovery, discover
 from tqserver.control.journal import Journal
-from tqserver.control.plan import difference, needs_discovery, pages_concerned
+from tqserver.control.load import Loads
 from tqserver.control.proxies import Proxy, ProxyPool
 from tqserver.control.publisher import Publisher
-from tqserver.control.reconciler import Reconciler, Services
+from tqserver.control.reconciler import Services
+from tqserver.control.retirement import Retirement
+from tqserver.control.site import Site
 from tqserver.control.watcher import Watcher
 from tqserver.control.zygotes import ZygoteTree
 from tqserver.host import sockets
@@ -34,20 +37,10 @@ from tqserver.host.process import become_subreaper, reaper
 from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory
 from tqserver.host.signals import SignalHandlers
 from tqserver.host.tasks import TaskOwner
-from tqserver.model.config import Config, WorkerSettings
-from tqserver.model.errors import HostError, PageError, RouteConflict
-from tqserver.model.pages import Page, route_of
-from tqserver.model.routing import Pattern
-from tqserver.wire.messages import Failure, FromProxy, RouteEntry, ServerLimits
+from tqserver.model.config import Config
+from tqserver.model.errors import ConfigError, HostError
+from tqserver.wire.messages import Counters, Demand, FromProxy, ServerLimits
 
-NOT_IN_FORCE = (
-    "max_requests",
-    "concurrency",
-    "idle_stop_seconds",
-    "memory_limit",
-    "health_interval_seconds",
-    "user",
-)
 log = get_logger("supervisor")
 
 
@@ -57,18 +50,16 @@ class Supervisor:
     Raises :class:`HostError` from :meth:`run` if it cannot start: a port in use, another server, no pages.
     """
 
-    def __init__(self, project: Path, config: Config, *, quiet: bool) -> None:
+    def __init__(self, project: Path, config_file: ConfigFile, *, quiet: bool) -> None:
         self._project = project
-        self._config = config
+        self._config_file = config_file
+        self._config = config_file.read()
         self._quiet = quiet
         self._tasks = TaskOwner(self._task_failed)
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
-        self._reconcilers: dict[str, Reconciler] = {}
-        self._following: dict[str, asyncio.Task[None]] = {}
-        self._read_by: dict[str, set[str]] = defaultdict(set)
-        self._reported: set[tuple[str, str]] = set()
-        self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
+        self._reshaping = asyncio.Lock()
+        self._loads = Loads()
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
@@ -85,12 +76,9 @@ class Supervisor:
     def _prepare(self) -> None:
         """Take what may be refused, before anything is started."""
         config, project = self._config, self._project
-        file = config.server.log_file
-        configure(quiet=self._quiet, file=DatedFile(project / file, {}) if file else None)
-        for key in not_in_force(config):
-            log.warning("config.not_in_force", key=key, remedy="this version does not act on it yet; remove it")
-        self._pages_directory = project / config.pages.directory
-        found = discover(self._pages_directory)
+        self._configure_log()
+        _warn_of(config)
+        found = discover(project / config.pages.directory)
         self._listener: socket.socket = sockets.listen(config.server.host, config.server.port)
         try:
             self._rundir = RunDirectory(project)
@@ -105,12 +93,16 @@ class Supervisor:
             {
                 signal.SIGTERM: self._asked_to_stop,
                 signal.SIGINT: self._asked_to_stop,
-                signal.SIGHUP: self._terminal_or_logs_are_gone,
+                signal.SIGHUP: self._asked_to_reconfigure,
             }
         )
         self._signals.install()
         self._build_parts()
         self._found = found
+
+    def _configure_log(self) -> None:
+        file = self._config.server.log_file
+        configure(quiet=self._quiet, file=DatedFile(self._project / file, {}) if file else None)
 
     def _build_parts(self) -> None:
         config, project = self._config, self._project
@@ -128,16 +120,17 @@ class Supervisor:
             environment,
             self._tasks,
             self._heard,
-            self._publisher.wake,
+            self._proxy_changed,
         )
         self._publisher.connect(self._proxies)
         workers = config.workers
-        agent = LocalAgent(
+        self._ports = PortPool(workers.port_range_start, workers.port_range_end)
+        self._agent = LocalAgent(
             project,
             config.mode,
             store,
             self._rundir,
-            PortPool(workers.port_range_start, workers.port_range_end),
+            self._ports,
             self._zygotes,
             environment,
             workers.shutdown_grace_period_ms / 1000,
@@ -150,148 +143,118 @@ class Supervisor:
             os.cpu_count() or 1,
             float(workers.build_timeout_seconds),
         )
+        self._watcher = Watcher(self._changed, self._owner_of, config.file_watcher.debounce_ms / 1000, self._tasks)
+        self._site = Site(project / config.pages.directory, self._watcher, self._tasks)
         self._services = Services(
             config,
             pipeline,
-            agent,
+            self._agent,
             self._publisher,
+            Retirement(self._publisher, self._agent),
             self._journal,
             self._tasks,
             learn=self._learned,
-            watch=self._watch_also,
+            watch=self._site.watch_also,
         )
-        self._watcher = Watcher(self._changed, self._owner_of, config.file_watcher.debounce_ms / 1000, self._tasks)
+        self._site.services = self._services
 
     # --- serve --------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
         await self._zygotes.start()
-        self._watcher.start([self._pages_directory])
-        self._take(self._found)
-        await self._proxies.start()
-        version = self._publisher.touch()
-        await self._publisher.acknowledged(version)
-        host, port = self._listener.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        log.info("server.ready", url=url, pages=len(self._reconcilers), mode=self._config.mode)
-
-    def _take(self, found: Discovery) -> None:
-        """Make what a scan found the pages that are followed."""
-        self._found = found
-        broken = {problem.page for problem in found.problems}
-        for problem in found.problems:
-            self._report(problem)
-        known = {name: reconciler.page for name, reconciler in self._reconcilers.items()}
-        wanted = {name: page for name, page in found.pages.items() if name not in broken}
-        change = difference(known, wanted)
-        for name in self._broken_rows - broken:
-            self._publisher.remove_row(name)
-        self._broken_rows &= broken
-        for name in change.vanished:
-            if name not in broken:
-                self._reconcilers[name].depart()
-                self._tasks.start(self._leave(name), name=f"leave.{name}")
-        for page in change.altered:
-            self._reconcilers[page.name].notify(page)
-        for page in change.appeared:
-            self._follow(page)
-
-    def _report(self, problem: Problem) -> None:
-        key = (problem.page, str(problem.error))
-        if key in self._reported:
-            return
-        self._reported.add(key)
-        error = problem.error
-        event = "route.conflict" if isinstance(error, RouteConflict) else "page.failed"
-        reconciler = self._reconcilers.get(problem.page)
-        if reconciler is not None and not isinstance(error, RouteConflict):
-            reconciler.report(error)
-            return
-        log.error(
-            event,
-            page=problem.page,
-            error=error.message,
-            remedy=error.remedy,
-            where=str(error.location or ""),
-        )
-        if not isinstance(error, RouteConflict):
-            self._show_broken(problem)
-
-    def _show_broken(self, problem: Problem) -> None:
-        """Let the page's URL say what is wrong, if it is one and no other page has it."""
-        try:
-            shape = Pattern.parse(route_of(problem.page)).shape
-        except PageError:
-            return
-        if any(Pattern.parse(page.route).shape == shape for page in self._found.pages.values()):
-            return
-        error = problem.error
-        failure = Failure(error.message, error.remedy, str(error.location or ""), error.output)
-        self._broken_rows.add(problem.page)
-        self._publisher.set_row(RouteEntry(route_of(problem.page), problem.page, 0, failure=failure))
-
-    def _follow(self, page: Page) -> None:
-        log.info("page.found", page=page.name, route=page.route, runtime=page.runtime)
-        reconciler = Reconciler(page, self._services)
-        self._reconcilers[page.name] = reconciler
-        self._following[page.name] = self._tasks.start(reconciler.run(), name=f"page.{page.name}")
-
-    async def _leave(self, name: str) -> None:
-        reconciler = self._reconcilers.pop(name)
-        task = self._following.pop(name)
-        task.cancel()
-        await asyncio.wait({task})
-        log.info("page.gone", page=name)
-        await reconciler.leave()
+        self._watcher.start([self._project / self._config.pages.directory])
+        self._watcher.also([str(self._config_file.path), str(self._config_file.path.parent)])
+        self._site.take(self._found)
+        self._proxies.start()
+        await self._publisher.acknowledged(self._publisher.touch())
+        log.info("server.ready", url=_url(self._listener), pages=len(self._site.reconcilers), mode=self._config.mode)
 
     # --- events -------------------------------------------------------------------------------------------
 
     def _changed(self, paths: frozenset[str]) -> None:
-        pages = [reconciler.page for reconciler in self._reconcilers.values()]
-        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in paths):
-            self._rediscover()
-        pages = [reconciler.page for reconciler in self._reconcilers.values()]
-        for path in paths:
-            for name in pages_concerned(path, pages, self._read_by):
-                if name in self._reconcilers:
-                    self._reconcilers[name].notify()
-
-    def _rediscover(self) -> None:
-        try:
-            found = discover(self._pages_directory)
-        except HostError as error:
-            log.error("pages.missing", error=error.message, remedy=error.remedy)
-            return
-        self._reported &= {(problem.page, str(problem.error)) for problem in found.problems}
-        self._take(found)
+        if any(self._config_file.concerns(path) for path in paths):
+            self._watcher.also([str(self._config_file.path)])  # its directory may be new
+            self._reconfigure()
+        self._site.changed(paths)
 
     def _owner_of(self, path: str) -> str:
-        """Group paths by page: what is being written holds back only what belongs with it."""
-        pages = [reconciler.page for reconciler in self._reconcilers.values()]
-        return next(iter(sorted(pages_concerned(path, pages, self._read_by))), "")
-
-    def _watch_also(self, page: str, files: frozenset[str]) -> None:
-        for file in files:
-            self._read_by[file].add(page)
-        self._watcher.also(files)
+        return self._site.owner_of(path)
 
     def _learned(self, modules: tuple[str, ...]) -> None:
         self._zygotes.learn(modules)
-        self._zygotes.keep_only([self._journal.of(name).modules for name in self._reconcilers])
+        self._zygotes.keep_only([self._journal.of(name).modules for name in self._site.reconcilers])
 
     def _heard(self, proxy: Proxy, message: FromProxy) -> None:
-        self._publisher.heard(proxy, message)
+        match message:
+            case Counters():
+                self._site.observe(self._loads.heard(proxy.name, message), self._loads)
+            case Demand(page=page):
+                self._site.demand(page)
+            case _:
+                self._publisher.heard(proxy, message)
+
+    def _proxy_changed(self, proxy: Proxy) -> None:
+        self._loads.ended(proxy.name)
+        self._publisher.wake()
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """A defect of ours: said in full; what the task was for goes on without it or the server ends."""
         trace = "".join(traceback.format_exception(error))
         log.critical("task.failed", task=name, error=repr(error), output=trace)
 
-    # --- stop ---------------------------------------------------------------------------------------------
+    # --- a new configuration ------------------------------------------------------------------------------
 
-    def _terminal_or_logs_are_gone(self) -> None:
-        """SIGHUP ends nothing: log files that were moved are opened anew at their next line anyway."""
+    def _asked_to_reconfigure(self) -> None:
+        """SIGHUP: log files that were moved are opened anew at their next line anyway."""
         log.info("server.hangup")
+        self._reconfigure()
+
+    def _reconfigure(self) -> None:
+        """Apply the file whole, or not at all."""
+        try:
+            config = self._config_file.read()
+            if config == self._config:
+                return
+            changed = Change.prepare(self._project, self._config, config)
+        except (ConfigError, HostError) as error:
+            log.error("config.invalid", error=str(error), remedy="the running configuration is kept")
+            return
+        self._apply(config, changed)
+
+    def _apply(self, config: Config, changed: Change) -> None:
+        old, self._config = self._config, config
+        self._configure_log()
+        _warn_of(config)
+        if config.workers.temp_dir != old.workers.temp_dir:
+            log.warning("config.needs_restart", key="workers.temp_dir", remedy="it takes effect at the next start")
+        workers = config.workers
+        self._services.config = config
+        self._services.pipeline.configure(Project(self._project, config.mode), workers.build_timeout_seconds)
+        self._agent.configure(config.mode, workers.shutdown_grace_period_ms / 1000)
+        self._ports.resize(workers.port_range_start, workers.port_range_end)
+        self._watcher.debounce_seconds = config.file_watcher.debounce_ms / 1000
+        self._publisher.configure(config.mode, _server_limits(config), list(config.server.trusted_proxies))
+        self._site.reconfigured(self._project / config.pages.directory, changed.found)
+        listener = self._listener
+        if changed.listener is not None:
+            self._listener = changed.listener
+        self._tasks.start(self._reshape_proxies(listener), name="proxies.reshape")
+        log.info("config.applied", file=str(self._config_file.path))
+
+    async def _reshape_proxies(self, before: socket.socket) -> None:
+        """The new ones route before the old ones leave; the old address is given up last."""
+        drain_seconds = self._config.workers.default.drain_seconds(self._config.mode)
+        async with self._reshaping:
+            listener = self._listener
+            new, old = self._proxies.reshape(self._config.server.proxy_count(), [listener])
+            if new:
+                await self._publisher.acknowledged(self._publisher.touch())
+            await self._proxies.dismiss(old, drain_seconds)
+            if before is not listener:
+                before.close()
+                log.info("server.moved", url=_url(listener))
+
+    # --- stop ---------------------------------------------------------------------------------------------
 
     def _asked_to_stop(self) -> None:
         if self._stop.is_set():
@@ -313,36 +276,20 @@ class Supervisor:
 
     async def _stop_in_order(self) -> None:
         """Proxies first, since they hold the requests; then workers; then zygotes."""
-        for task in self._following.values():
-            task.cancel()
-        if self._following:
-            await asyncio.wait(self._following.values())
+        await self._site.stop_following()
         await self._proxies.leave(self._config.workers.default.drain_seconds(self._config.mode))
         grace = self._config.workers.shutdown_grace_period_ms / 1000
-        stops = [
-            self._tasks.start(self._stop_page(reconciler), name="stop.page")
-            for reconciler in self._reconcilers.values()
-        ]
-        if stops:
-            await asyncio.wait(stops)
-        agent = self._services.agent
-        for worker in agent.list():
-            await agent.stop(worker, grace)
-
-    @staticmethod
-    async def _stop_page(reconciler: Reconciler) -> None:
-        if reconciler.live is not None:
-            reconciler.live.retire()
-            await reconciler.live.stop()
+        self._site.retire()
+        await self._site.stop()
+        for worker in self._agent.list():
+            await self._agent.stop(worker, grace)
 
     async def _end(self) -> None:
         """Leave nothing behind, however it came to this."""
         self._watcher.close()
         self._proxies.kill()
-        for reconciler in self._reconcilers.values():
-            if reconciler.live is not None:
-                reconciler.live.retire()
-        for worker in self._services.agent.list():
+        self._site.retire()
+        for worker in self._agent.list():
             await worker.stop(0.0)
         await self._zygotes.close()
         self._journal.save()
@@ -354,17 +301,38 @@ class Supervisor:
         log.info("server.stopped")
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a new configuration needs that may be refused, taken before any of it is applied."""
+
+    found: Discovery
+    listener: socket.socket | None  # None: the address is the old one
+
+    @classmethod
+    def prepare(cls, project: Path, old: Config, new: Config) -> Change:
+        """Raises :class:`HostError`: no such pages directory, the address is in use."""
+        found = discover(project / new.pages.directory)
+        address = (new.server.host, new.server.port)
+        moves = address != (old.server.host, old.server.port)
+        return cls(found, sockets.listen(*address) if moves else None)
+
+
 def not_in_force(config: Config) -> list[str]:
     """Return the settings that are accepted, given, and not acted on by this version: said, never silent."""
     given = ["server.tls"] if config.server.tls is not None else []
-    plain = WorkerSettings()
     everyone = {"workers.default": config.workers.default}
     everyone |= {f'workers.paths."{route}"': own for route, own in config.workers.paths.items()}
-    for where, settings in everyone.items():
-        given += [f"{where}.{key}" for key in NOT_IN_FORCE if getattr(settings, key) != getattr(plain, key)]
-        given += [f"{where}.min_workers"] if settings.min_workers == 0 else []
-        given += [f"{where}.max_workers"] if settings.max_workers > max(1, settings.min_workers) else []
-    return given
+    return given + [f"{where}.user" for where, settings in everyone.items() if settings.user]
+
+
+def _warn_of(config: Config) -> None:
+    for key in not_in_force(config):
+        log.warning("config.not_in_force", key=key, remedy="this version does not act on it yet; remove it")
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _server_limits(config: Config) -> ServerLimits:

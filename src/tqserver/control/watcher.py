@@ -47,7 +47,7 @@ class Watcher:
     ) -> None:
         self._on_change = on_change
         self._owner_of = owner_of
-        self._debounce_seconds = debounce_seconds
+        self.debounce_seconds = debounce_seconds
         self._tasks = tasks
         self._inotify: Inotify | None = None
         self._trees: set[str] = set()
@@ -86,6 +86,13 @@ class Watcher:
                 self._single.discard(directory)
             except HostError as error:
                 log.error("watcher.blind", directory=directory, error=error.message, remedy=error.remedy)
+
+    def watch_instead(self, trees: Iterable[Path]) -> None:
+        """Watch these trees in place of those before."""
+        self._trees = {str(tree) for tree in trees}
+        if self._inotify is not None:
+            for tree in self._trees:
+                self._add_tree(tree)
 
     def close(self) -> None:
         """Stop watching."""
@@ -172,9 +179,9 @@ class Watcher:
             self._timer = None
         if self._complete:  # a burst is waited out, but never longer than the debounce
             completed = self._complete.values()
-            due = min(max(completed) + SETTLE_SECONDS, min(completed) + self._debounce_seconds)
+            due = min(max(completed) + SETTLE_SECONDS, min(completed) + self.debounce_seconds)
         elif self._unfinished:
-            due = min(self._unfinished.values()) + self._debounce_seconds
+            due = min(self._unfinished.values()) + self.debounce_seconds
         else:
             return
         self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._flush)
@@ -182,7 +189,7 @@ class Watcher:
     def _flush(self) -> None:
         self._timer = None
         now = asyncio.get_running_loop().time()
-        settled = {path for path, at in self._unfinished.items() if now - at >= self._debounce_seconds - 1e-4}
+        settled = {path for path, at in self._unfinished.items() if now - at >= self.debounce_seconds - 1e-4}
         for path in settled:
             del self._unfinished[path]
         held = {self._owner_of(path) for path in self._unfinished}
@@ -190,7 +197,7 @@ class Watcher:
         for path in ready:
             del self._complete[path]
         if self._unfinished:
-            wake = min(self._unfinished.values()) + self._debounce_seconds - now
+            wake = min(self._unfinished.values()) + self.debounce_seconds - now
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wake), self._flush)
         if settled or ready:
             self._on_change(frozenset(settled | ready))

@@ -75,6 +75,8 @@ class WorkerProcess:
         self.output = output
         self.modules: tuple[str, ...] = ()  # what a Python worker has imported from outside the project
         self.ready_at = 0.0
+        self.ended_from = WorkerState.STARTING  # what it was doing when it exited
+        self._verdict = ""
         self._tasks = tasks
         self._on_exit = on_exit
         self._on_files = on_files
@@ -220,6 +222,7 @@ class WorkerProcess:
         child.kill_group()  # what it forked and left behind
         self.output.finish()
         if self.state is not WorkerState.EXITED:
+            self.ended_from = self.state
             self.move(WorkerState.EXITED)
         self._exited.set()
         self.order.socket.unlink(missing_ok=True)
@@ -235,7 +238,9 @@ class WorkerProcess:
         )
 
     def exit_reason(self) -> str:
-        """Say how it ended: "status 3", "killed by SIGKILL"."""
+        """Say how it ended: "status 3", "killed by SIGKILL", or what it was killed for."""
+        if self._verdict:
+            return self._verdict
         code = self.child.code if self.child is not None else None
         if code is None:
             return "no process"
@@ -262,6 +267,19 @@ class WorkerProcess:
         )
 
     # --- stop ---------------------------------------------------------------------------------------------
+
+    async def wait_exit(self, seconds: float) -> bool:
+        """Wait so long for its exit; tell whether it has exited."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._exited.wait(), seconds)
+        return self._exited.is_set()
+
+    def kill(self, verdict: str) -> None:
+        """End it at once, with all it started, for a reason that becomes its exit reason."""
+        if self.child is not None and not self._exited.is_set():
+            self._verdict = verdict
+            self.child.send(signal.SIGKILL)
+            self.child.kill_group()
 
     async def stop(self, grace_seconds: float) -> None:
         """End the process: SIGTERM, after the grace SIGKILL; return when it has been reaped."""

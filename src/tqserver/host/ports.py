@@ -16,6 +16,11 @@ class PortPool:
         self._free = deque(range(first, last + 1))
         self._taken: set[int] = set()
 
+    def resize(self, first: int, last: int) -> None:
+        """Take from ``first..last`` from now on; what is taken stays taken until it is given back."""
+        self._first, self._last = first, last
+        self._free = deque(port for port in range(first, last + 1) if port not in self._taken)
+
     def take(self) -> int:
         """Return a port on which nothing listens. Raises :class:`HostError` when there is none."""
         for _ in range(len(self._free)):
@@ -33,7 +38,8 @@ class PortPool:
         """Return a port whose process has been reaped."""
         if port in self._taken:
             self._taken.discard(port)
-            self._free.append(port)
+            if self._first <= port <= self._last:
+                self._free.append(port)
 
 
 def _can_bind(port: int) -> bool:

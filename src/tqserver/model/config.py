@@ -123,9 +123,14 @@ class WorkerSettings:
     max_workers: int = setting(
         1, kinds.Number(1, 1024), "Workers that run at most; where it is not given, at least min_workers."
     )
-    concurrency: int = setting(0, kinds.Number(0), "Requests that a worker is given at once; 0 is unlimited.")
+    concurrency: int = setting(
+        0, kinds.Number(0), "Requests in flight per worker before another is started; 0 starts none for load."
+    )
+    queue: int = setting(
+        1024, kinds.Number(0), "Requests that may wait in a proxy for a page's worker; those beyond get 503."
+    )
     idle_stop_seconds: float = setting(
-        0, kinds.seconds(), "Idle time after which a worker above min_workers is stopped; 0 is never."
+        0, kinds.seconds(), "How long a worker above min_workers must not have been needed to be stopped; 0 is never."
     )
     memory_limit: int = setting(0, kinds.Size(), 'Memory of a worker, such as "512MiB"; 0 or empty is no limit.')
     start_timeout_seconds: float = setting(
@@ -140,8 +145,12 @@ class WorkerSettings:
         "/health", kinds.Text(begins="/", name="path"), "What is asked to learn whether a worker is well."
     )
     health_interval_seconds: float = setting(
-        10, kinds.seconds(), "Time between two such questions to a running worker; 0 asks none."
+        30, kinds.seconds(), "Time between two such questions to a running worker; 0 asks none."
     )
+    max_restarts: int = setting(
+        10, kinds.Number(0), "Deaths within the restart period after which a page is given up; 0 is never."
+    )
+    restart_period_seconds: float = setting(300, kinds.seconds(1), "Time in which those deaths are counted.")
     env: Mapping[str, str] = setting({}, MappingOf(kinds.Text()), "Environment variables of a worker.")
     user: str = setting(
         "", kinds.Text(), "User that workers run as; empty is the server's own. The server must be root."

@@ -32,6 +32,7 @@ class PageState(enum.Enum):
     UPDATING = "updating"  # a revision answers; the next is being made
     BROKEN = "broken"  # nothing answers: the only content known does not build or start
     STALE = "stale"  # the last good revision answers; what is on disk does not build or start
+    FAILED = "failed"  # nothing answers: its workers kept dying, and no more are started
     GONE = "gone"  # deleted from disk; draining or drained
 
 
@@ -46,10 +47,11 @@ WORKER_MOVES: Mapping[WorkerState, frozenset[WorkerState]] = {
 PAGE_MOVES: Mapping[PageState, frozenset[PageState]] = {
     PageState.NEW: frozenset({PageState.BUILDING, PageState.GONE}),
     PageState.BUILDING: frozenset({PageState.LIVE, PageState.BROKEN, PageState.GONE}),
-    PageState.LIVE: frozenset({PageState.UPDATING, PageState.GONE}),
-    PageState.UPDATING: frozenset({PageState.LIVE, PageState.STALE, PageState.GONE}),
+    PageState.LIVE: frozenset({PageState.UPDATING, PageState.FAILED, PageState.GONE}),
+    PageState.UPDATING: frozenset({PageState.LIVE, PageState.STALE, PageState.FAILED, PageState.GONE}),
     PageState.BROKEN: frozenset({PageState.BUILDING, PageState.GONE}),
-    PageState.STALE: frozenset({PageState.UPDATING, PageState.LIVE, PageState.GONE}),
+    PageState.STALE: frozenset({PageState.UPDATING, PageState.LIVE, PageState.FAILED, PageState.GONE}),
+    PageState.FAILED: frozenset({PageState.BUILDING, PageState.LIVE, PageState.BROKEN, PageState.GONE}),
     PageState.GONE: frozenset({PageState.BUILDING}),
 }
 

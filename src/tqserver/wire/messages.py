@@ -44,6 +44,7 @@ class RouteLimits(Value, frozen=True):
     start_timeout_seconds: float = 30.0  # how long a request waits for a first worker
     max_body: int = 0  # bytes; 0 is unlimited
     queue: int = 1024  # requests that may wait for a worker, per proxy
+    concurrency: int = 0  # requests in flight per worker, here, beyond which Demand is sent; 0 is never
 
 
 class RouteEntry(Value, frozen=True):
@@ -116,7 +117,10 @@ class Drained(Message, frozen=True):
 
 
 class Demand(Message, frozen=True):
-    """A request waits for a page that has no worker."""
+    """A request waits for a page that has no worker, or all its workers have ``concurrency`` in flight here.
+
+    Said once for each snapshot, not for each request.
+    """
 
     page: str
 
@@ -138,11 +142,21 @@ class RouteCount(Value, frozen=True):
     waiting: int
 
 
+class WorkerCount(Value, frozen=True):
+    """Counts of one worker since the proxy started. ``silent``: requests in a row that it did not answer in time."""
+
+    worker: int
+    requests: int
+    in_flight: int
+    silent: int
+
+
 class Counters(Message, frozen=True):
     """Sent about once a second when something changed."""
 
     connections: int
     routes: list[RouteCount]
+    workers: list[WorkerCount] = []
 
 
 # --- control -> zygote ------------------------------------------------------------------------------------

@@ -1,0 +1,40 @@
+"""``config/server.yaml`` on disk: read strictly, at start and whenever it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tqserver.model.config import Config
+from tqserver.model.errors import HostError
+from tqserver.model.settings import load_text
+
+DEFAULT = Path("config/server.yaml")
+
+
+class ConfigFile:
+    """The file that configures a server; the default one may be missing, which means the defaults."""
+
+    def __init__(self, project: Path, file: Path, environ: Mapping[str, str]) -> None:
+        self._shown = file  # as it was given: what messages name
+        self._environ = environ
+        self.path = project / file
+
+    def read(self) -> Config:
+        """Return what it says, with the environment's variables over it.
+
+        Raises :class:`~tqserver.model.errors.ConfigError`, or :class:`HostError` if it cannot be read.
+        """
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if self._shown != DEFAULT:
+                raise HostError(f"{self._shown}: no such file", remedy="check the path after -config") from None
+            text = ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise HostError(f"{self._shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
+        return load_text(text, str(self._shown), self._environ)
+
+    def concerns(self, changed: str) -> bool:
+        """Tell whether a change of this path may change what the file says."""
+        return changed == str(self.path) or str(self.path).startswith(changed + "/")

@@ -1,0 +1,96 @@
+"""What the proxies count, added up: a proxy that ends takes nothing away."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tqserver.wire.messages import Counters, RouteCount, WorkerCount
+
+
+@dataclass(frozen=True, slots=True)
+class PageLoad:
+    """Of one page, over all proxies. ``requests`` since the server started, or since the last look."""
+
+    requests: int = 0
+    failures: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoad:
+    """Of one worker, over all proxies. ``silent``: the longest row of requests that timed out at it."""
+
+    requests: int = 0
+    in_flight: int = 0
+    silent: int = 0
+
+
+class Loads:
+    """The latest counts of every proxy, and the last ones of those that have ended."""
+
+    def __init__(self) -> None:
+        self._pages: dict[str, dict[str, RouteCount]] = {}  # proxy -> page -> count
+        self._workers: dict[str, dict[int, WorkerCount]] = {}
+        self._connections: dict[str, int] = {}
+        self._ended_pages: dict[str, PageLoad] = defaultdict(PageLoad)
+        self._ended_workers: dict[int, int] = defaultdict(int)  # worker -> requests
+
+    def heard(self, proxy: str, counters: Counters) -> Mapping[str, PageLoad]:
+        """Take a proxy's counts; return each page that they concern, with its requests since the last time."""
+        before = self._pages.get(proxy, {})
+        self._pages[proxy] = {count.page: count for count in counters.routes}
+        self._workers[proxy] = {count.worker: count for count in counters.workers}
+        self._connections[proxy] = counters.connections
+        news: dict[str, PageLoad] = {}
+        for count in counters.routes:
+            earlier = before.get(count.page)
+            if count != earlier:
+                total = self.page(count.page)
+                since = count.requests - (earlier.requests if earlier else 0)
+                news[count.page] = PageLoad(since, total.failures, total.in_flight, total.waiting)
+        return news
+
+    def ended(self, proxy: str) -> None:
+        """A proxy is gone: what it counted stays counted, what was in flight there is not."""
+        self._connections.pop(proxy, None)
+        for page, count in self._pages.pop(proxy, {}).items():
+            old = self._ended_pages[page]
+            self._ended_pages[page] = PageLoad(old.requests + count.requests, old.failures + count.failures)
+        for number, worker in self._workers.pop(proxy, {}).items():
+            self._ended_workers[number] += worker.requests
+
+    def forget_worker(self, number: int) -> None:
+        """A worker has exited."""
+        self._ended_workers.pop(number, None)
+
+    @property
+    def connections(self) -> int:
+        """Open client connections."""
+        return sum(self._connections.values())
+
+    def page(self, name: str) -> PageLoad:
+        """Return the totals of a page."""
+        counts = [pages[name] for pages in self._pages.values() if name in pages]
+        old = self._ended_pages.get(name, PageLoad())
+        return PageLoad(
+            old.requests + sum(count.requests for count in counts),
+            old.failures + sum(count.failures for count in counts),
+            sum(count.in_flight for count in counts),
+            sum(count.waiting for count in counts),
+        )
+
+    def worker(self, number: int) -> WorkerLoad:
+        """Return the totals of a worker."""
+        counts = [workers[number] for workers in self._workers.values() if number in workers]
+        return WorkerLoad(
+            self._ended_workers.get(number, 0) + sum(count.requests for count in counts),
+            sum(count.in_flight for count in counts),
+            max((count.silent for count in counts), default=0),
+        )
+
+    def workers(self, numbers: list[int]) -> dict[int, WorkerLoad]:
+        """Return the totals of several workers."""
+        return {number: self.worker(number) for number in numbers}

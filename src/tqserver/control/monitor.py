@@ -1,0 +1,85 @@
+"""One running worker, looked at: does it answer, and how much memory has it?
+
+Its process being there says nothing: the probe asks what clients ask (pitfall 20). Memory is its proportional
+share (PSS) with that of the processes it started, so pages shared with its zygote are not counted for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tqserver.control.health import probe
+from tqserver.control.worker_process import WorkerProcess
+from tqserver.host.log import get_logger
+from tqserver.host.memory import group_memory_bytes
+from tqserver.host.tasks import TaskOwner
+from tqserver.model.config import WorkerSettings
+from tqserver.model.lifecycle import WorkerState
+
+MISSES = 3  # probes in a row without an answer, after which a worker is replaced
+LONGEST_PROBE_SECONDS = 5.0
+MEMORY_INTERVAL_SECONDS = 1.0
+SOFT_LIMIT = 0.9  # of memory_limit: from here a worker is replaced in order
+UNSET_INTERVAL_SECONDS = 5.0  # how soon a check that is switched on by a new configuration begins
+log = get_logger("monitor")
+
+
+class Monitor:
+    """Looks at a worker until it is no longer ready. ``replace`` gets it, and the reason, if it must go."""
+
+    def __init__(
+        self,
+        worker: WorkerProcess,
+        settings: Callable[[], WorkerSettings],
+        replace: Callable[[WorkerProcess, str], None],
+    ) -> None:
+        self._worker = worker
+        self._settings = settings
+        self._replace = replace
+        self._misses = 0
+
+    def start(self, tasks: TaskOwner) -> None:
+        """Begin; ends by itself when the worker does."""
+        tasks.start(self._watch_health(), name=f"worker-{self._worker.number}.health")
+        if self._settings().memory_limit:
+            tasks.start(self._watch_memory(), name=f"worker-{self._worker.number}.memory")
+
+    async def _still_ready_after(self, seconds: float) -> bool:
+        return not await self._worker.wait_exit(seconds) and self._worker.state is WorkerState.READY
+
+    async def _watch_health(self) -> None:
+        while await self._still_ready_after(self._settings().health_interval_seconds or UNSET_INTERVAL_SECONDS):
+            settings = self._settings()
+            if not settings.health_interval_seconds:
+                continue
+            limit = min(LONGEST_PROBE_SECONDS, settings.health_interval_seconds)
+            wrong = await probe(self._worker.endpoint, settings.health_path, limit)
+            if not wrong:
+                self._misses = 0
+                continue
+            self._misses += 1
+            log.warning(
+                "worker.unwell",
+                page=self._worker.order.spec.page,
+                worker=self._worker.number,
+                pid=self._worker.pid,
+                reason=wrong,
+                misses=self._misses,
+            )
+            if self._misses >= MISSES:
+                self._replace(self._worker, f"{self._misses} health checks in a row failed: {wrong}")
+
+    async def _watch_memory(self) -> None:
+        while await self._still_ready_after(MEMORY_INTERVAL_SECONDS):
+            limit = self._settings().memory_limit
+            if not limit:
+                continue
+            used = group_memory_bytes(self._worker.pid)
+            if used > limit:
+                self._worker.kill(f"memory limit: {_mebibytes(used)} of {_mebibytes(limit)}")
+            elif used > limit * SOFT_LIMIT:
+                self._replace(self._worker, f"it uses {_mebibytes(used)} of {_mebibytes(limit)} (memory_limit)")
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,197 @@
+"""The pages of a project: found, followed by a reconciler each, let go when they vanish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tqserver.control.discovery import Discovery, Problem, discover
+from tqserver.control.load import Loads, PageLoad
+from tqserver.control.plan import difference, needs_discovery, pages_concerned
+from tqserver.control.reconciler import Reconciler, Services
+from tqserver.control.watcher import Watcher
+from tqserver.host.log import get_logger
+from tqserver.host.tasks import TaskOwner
+from tqserver.model.errors import HostError, PageError, RouteConflict
+from tqserver.model.pages import Page, route_of
+from tqserver.model.routing import Pattern
+from tqserver.wire.messages import Failure, RouteEntry
+
+log = get_logger("site")
+
+
+class Site:
+    """Keeps what is followed equal to what the pages directory holds.
+
+    ``services`` are given before :meth:`begin`; they call back :meth:`watch_also`.
+    """
+
+    services: Services
+
+    def __init__(self, directory: Path, watcher: Watcher, tasks: TaskOwner) -> None:
+        self._directory = directory
+        self._watcher = watcher
+        self._tasks = tasks
+        self._found = Discovery()
+        self._following: dict[str, asyncio.Task[None]] = {}
+        self._read_by: dict[str, set[str]] = defaultdict(set)
+        self._reported: set[tuple[str, str]] = set()
+        self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
+        self.reconcilers: dict[str, Reconciler] = {}
+
+    # --- found --------------------------------------------------------------------------------------------
+
+    def take(self, found: Discovery) -> None:
+        """Make what a scan found the pages that are followed."""
+        self._found = found
+        broken = {problem.page for problem in found.problems}
+        for problem in found.problems:
+            self._report(problem)
+        known = {name: reconciler.page for name, reconciler in self.reconcilers.items()}
+        wanted = {name: page for name, page in found.pages.items() if name not in broken}
+        change = difference(known, wanted)
+        for name in self._broken_rows - broken:
+            self.services.publisher.remove_row(name)
+        self._broken_rows &= broken
+        for name in change.vanished:
+            if name not in broken:
+                self._let_go(name)
+        for page in change.altered:
+            self.reconcilers[page.name].notify(page)
+        for page in change.appeared:
+            self._follow(page)
+
+    def _report(self, problem: Problem) -> None:
+        key = (problem.page, str(problem.error))
+        if key in self._reported:
+            return
+        self._reported.add(key)
+        error = problem.error
+        event = "route.conflict" if isinstance(error, RouteConflict) else "page.failed"
+        reconciler = self.reconcilers.get(problem.page)
+        if reconciler is not None and not isinstance(error, RouteConflict):
+            reconciler.report(error)
+            return
+        log.error(
+            event,
+            page=problem.page,
+            error=error.message,
+            remedy=error.remedy,
+            where=str(error.location or ""),
+        )
+        if not isinstance(error, RouteConflict):
+            self._show_broken(problem)
+
+    def _show_broken(self, problem: Problem) -> None:
+        """Let the page's URL say what is wrong, if it is one and no other page has it."""
+        try:
+            shape = Pattern.parse(route_of(problem.page)).shape
+        except PageError:
+            return
+        if any(Pattern.parse(page.route).shape == shape for page in self._found.pages.values()):
+            return
+        error = problem.error
+        failure = Failure(error.message, error.remedy, str(error.location or ""), error.output)
+        self._broken_rows.add(problem.page)
+        self.services.publisher.set_row(RouteEntry(route_of(problem.page), problem.page, 0, failure=failure))
+
+    def _follow(self, page: Page) -> None:
+        log.info("page.found", page=page.name, route=page.route, runtime=page.runtime)
+        reconciler = Reconciler(page, self.services)
+        self.reconcilers[page.name] = reconciler
+        self._following[page.name] = self._tasks.start(reconciler.run(), name=f"page.{page.name}")
+
+    def _let_go(self, name: str) -> None:
+        """Out of the table at once: another page may have its route in the same turn."""
+        reconciler = self.reconcilers.pop(name)
+        reconciler.depart()
+        self._tasks.start(self._leave(reconciler, self._following.pop(name)), name=f"leave.{name}")
+
+    async def _leave(self, reconciler: Reconciler, following: asyncio.Task[None]) -> None:
+        following.cancel()
+        await asyncio.wait({following})
+        log.info("page.gone", page=reconciler.page.name)
+        await reconciler.leave()
+
+    # --- changed ------------------------------------------------------------------------------------------
+
+    def changed(self, paths: Iterable[str]) -> None:
+        """These paths changed: see which pages that concerns, or makes, or ends."""
+        pages = [reconciler.page for reconciler in self.reconcilers.values()]
+        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in paths):
+            self._rediscover()
+        pages = [reconciler.page for reconciler in self.reconcilers.values()]
+        for path in paths:
+            for name in pages_concerned(path, pages, self._read_by):
+                if name in self.reconcilers:
+                    self.reconcilers[name].notify()
+
+    def _rediscover(self) -> None:
+        try:
+            found = discover(self._directory)
+        except HostError as error:
+            log.error("pages.missing", error=error.message, remedy=error.remedy)
+            return
+        self._reported &= {(problem.page, str(problem.error)) for problem in found.problems}
+        self.take(found)
+
+    def owner_of(self, path: str) -> str:
+        """Group paths by page: what is being written holds back only what belongs with it."""
+        pages = [reconciler.page for reconciler in self.reconcilers.values()]
+        return next(iter(sorted(pages_concerned(path, pages, self._read_by))), "")
+
+    def watch_also(self, page: str, files: frozenset[str]) -> None:
+        """A page reads these files beside its own."""
+        for file in files:
+            self._read_by[file].add(page)
+        self._watcher.also(files)
+
+    def reconfigured(self, directory: Path, found: Discovery) -> None:
+        """The configuration was replaced, and with it perhaps the place of the pages."""
+        if directory != self._directory:
+            self._directory = directory
+            self._watcher.watch_instead([directory])
+        self.take(found)
+        for reconciler in self.reconcilers.values():
+            reconciler.reconfigured()
+
+    # --- load ---------------------------------------------------------------------------------------------
+
+    def demand(self, page: str) -> None:
+        """Requests wait for a page, or all its workers have enough to do."""
+        if page in self.reconcilers:
+            self.reconcilers[page].demand()
+
+    def observe(self, news: Mapping[str, PageLoad], loads: Loads) -> None:
+        """Proxies have counted."""
+        for name, load in news.items():
+            reconciler = self.reconcilers.get(name)
+            if reconciler is not None and reconciler.live is not None:
+                reconciler.live.observe(load, loads.workers([w.number for w in reconciler.live.ready]))
+
+    # --- the end ------------------------------------------------------------------------------------------
+
+    async def stop_following(self) -> None:
+        """Let no change go live any more."""
+        for task in self._following.values():
+            task.cancel()
+        if self._following:
+            await asyncio.wait(self._following.values())
+
+    async def stop(self) -> None:
+        """End the workers of all pages."""
+        stops = [
+            self._tasks.start(reconciler.live.stop(), name="stop.page")
+            for reconciler in self.reconcilers.values()
+            if reconciler.live is not None
+        ]
+        if stops:
+            await asyncio.wait(stops)
+
+    def retire(self) -> None:
+        """Replace no worker that ends from now on."""
+        for reconciler in self.reconcilers.values():
+            if reconciler.live is not None:
+                reconciler.live.retire()
