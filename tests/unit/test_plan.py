@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from tqserver.control.plan import RestartPolicy, backoff_seconds, difference, needs_discovery, pages_concerned
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tqserver.control.plan import (
+    APPLIED_WHILE_RUNNING,
+    Idleness,
+    RestartPolicy,
+    backoff_seconds,
+    difference,
+    jittered,
+    needed_workers,
+    needs_discovery,
+    needs_new_workers,
+    pages_concerned,
+)
+from tqserver.model.config import WorkerSettings
 from tqserver.model.pages import Page
 
 
@@ -40,3 +57,57 @@ def test_an_edit_of_a_known_entry_file_needs_no_scan() -> None:
     assert not needs_discovery("/p/a/x.html", [page("a")], exists=True)
     assert needs_discovery("/p/n/main.py", [page("a")], exists=True)
     assert needs_discovery("/p/a/main.py", [page("a")], exists=False)
+
+
+def test_a_policy_is_spent_by_deaths_within_its_period() -> None:
+    policy = RestartPolicy(most=3, period_seconds=10.0)
+    for now, spent in ((0.0, False), (5.0, False), (11.0, False), (12.0, True)):
+        policy.died(0.0, now)
+        assert policy.is_spent is spent, now
+    assert not RestartPolicy(most=0, period_seconds=10.0, recent=[1.0] * 100).is_spent
+
+
+def test_how_many_workers_a_load_needs() -> None:
+    assert needed_workers(0, 0, 0) == needed_workers(0, 0, 4) == 0
+    assert needed_workers(0, 7, 4) == needed_workers(100, 0, 0) == 1
+    assert [needed_workers(n, 0, 4) for n in (1, 4, 5, 9)] == [1, 1, 2, 3]
+
+
+def test_a_worker_is_surplus_when_fewer_would_have_been_enough_for_so_long() -> None:
+    idleness = Idleness()
+    idleness.observe(3, 3, now=0.0)
+    idleness.observe(1, 3, now=8.0)
+    assert idleness.surplus(1, 10.0, now=9.9) == 0
+    assert idleness.next_due(1, 10.0) == 10.0
+    assert idleness.surplus(1, 10.0, now=10.0) == 2
+    idleness.observe(2, 3, now=10.0)
+    assert idleness.surplus(1, 10.0, now=10.0) == 1
+    assert idleness.surplus(0, 10.0, now=20.0) == 3
+    idleness.observe(0, 1, now=20.0)  # two were stopped
+    assert idleness.next_due(1, 10.0) is None
+
+
+def test_a_worker_that_just_came_is_not_surplus() -> None:
+    idleness = Idleness()
+    idleness.observe(0, 1, now=0.0)
+    idleness.observe(0, 2, now=50.0)
+    assert idleness.surplus(1, 10.0, now=50.0) == 0
+
+
+@given(st.integers(10, 10**6), st.integers(1, 10**6))
+def test_jitter_keeps_within_a_tenth(limit: int, number: int) -> None:
+    assert 0.9 * limit - 0.5 <= jittered(limit, number) <= 1.1 * limit + 0.5
+
+
+def test_jitter_spreads() -> None:
+    assert len({jittered(1000, number) for number in range(50)}) > 40
+
+
+def test_only_what_a_worker_is_told_takes_new_workers() -> None:
+    plain = WorkerSettings()
+    for member in dataclasses.fields(WorkerSettings):
+        changed = dataclasses.replace(plain, **{member.name: "another"})
+        assert needs_new_workers(plain, changed) is (member.name not in APPLIED_WHILE_RUNNING)
+    names = {member.name for member in dataclasses.fields(WorkerSettings)}
+    assert names >= APPLIED_WHILE_RUNNING
+    assert {"env", "gomaxprocs", "log_file"}.isdisjoint(APPLIED_WHILE_RUNNING)

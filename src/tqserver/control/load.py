@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from tqserver.wire.messages import Counters, RouteCount, WorkerCount
@@ -36,7 +36,7 @@ class Loads:
         self._workers: dict[str, dict[int, WorkerCount]] = {}
         self._connections: dict[str, int] = {}
         self._ended_pages: dict[str, PageLoad] = defaultdict(PageLoad)
-        self._ended_workers: dict[int, int] = defaultdict(int)  # worker -> requests
+        self._ended_workers: dict[int, int] = {}  # worker -> requests
 
     def heard(self, proxy: str, counters: Counters) -> Mapping[str, PageLoad]:
         """Take a proxy's counts; return each page that they concern, with its requests since the last time."""
@@ -53,18 +53,18 @@ class Loads:
                 news[count.page] = PageLoad(since, total.failures, total.in_flight, total.waiting)
         return news
 
-    def ended(self, proxy: str) -> None:
-        """A proxy is gone: what it counted stays counted, what was in flight there is not."""
+    def ended(self, proxy: str, alive: Collection[int]) -> None:
+        """A proxy is gone: what it counted stays counted, what was in flight there is not.
+
+        ``alive`` are the workers that still run: counts of others are of no use to anybody.
+        """
         self._connections.pop(proxy, None)
         for page, count in self._pages.pop(proxy, {}).items():
             old = self._ended_pages[page]
             self._ended_pages[page] = PageLoad(old.requests + count.requests, old.failures + count.failures)
         for number, worker in self._workers.pop(proxy, {}).items():
-            self._ended_workers[number] += worker.requests
-
-    def forget_worker(self, number: int) -> None:
-        """A worker has exited."""
-        self._ended_workers.pop(number, None)
+            self._ended_workers[number] = self._ended_workers.get(number, 0) + worker.requests
+        self._ended_workers = {number: count for number, count in self._ended_workers.items() if number in alive}
 
     @property
     def connections(self) -> int:

@@ -194,7 +194,7 @@ class Supervisor:
                 self._publisher.heard(proxy, message)
 
     def _proxy_changed(self, proxy: Proxy) -> None:
-        self._loads.ended(proxy.name)
+        self._loads.ended(proxy.name, [worker.number for worker in self._agent.list()])
         self._publisher.wake()
 
     def _task_failed(self, name: str, error: BaseException) -> None:
