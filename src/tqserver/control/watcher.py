@@ -17,7 +17,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from tqserver.build.fingerprint import is_ignored
+from tqserver.build.files import is_ignored
 from tqserver.host import inotify
 from tqserver.host.inotify import Inotify
 from tqserver.host.log import get_logger
