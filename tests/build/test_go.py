@@ -230,10 +230,20 @@ def test_the_digest_follows_what_the_page_imports(module: Page, write: Write, pi
     assert digest() == seen[-1]
 
 
-def test_what_lies_outside_the_page_is_told(module: Page, pipeline: Pipeline, root: Path) -> None:
-    outside = pipeline.read(module, []).outside
-    wanted = "go.mod internal/greet internal/greet/greet.go internal/words internal/words/words.go pages/go.mod"
-    assert outside == {str(root / path) for path in wanted.split()}
+def test_what_lies_outside_the_page_is_told(module: Page, write: Write, pipeline: Pipeline, root: Path) -> None:
+    def outside() -> set[str]:
+        return {str(Path(path).relative_to(root)) for path in pipeline.read(module, []).outside}
+
+    read = "go.mod internal/greet internal/greet/greet.go internal/words internal/words/words.go"
+    awaited = "go.sum go.work pages/go.mod pages/go.work vendor vendor/modules.txt"
+    assert outside() == {*read.split(), *awaited.split()}
+    write("internal/greet/greet.go", GREET + '\nimport _ "example.org/site/not/there"\n')
+    assert outside() == {*read.split(), *awaited.split(), "not", "not/there"}
+    write("internal/greet/greet.go", GREET + "\nimport _ `embed`\n\n//go:embed deep\nvar s string\n")
+    write("internal/greet/deep/file.txt")
+    assert outside() == {*read.split(), *awaited.split(), "internal/greet/deep", "internal/greet/deep/file.txt"}
+    write("pages/a/main.go", HELLO)
+    assert outside() == {"go.mod", *awaited.split()}
 
 
 def test_replaced_modules_and_workspaces_count(write: Write, page_of: PageOf, pipeline: Pipeline, root: Path) -> None:

@@ -67,7 +67,7 @@ def _files_below(directory: str, nested: Set[str], above: tuple[tuple[int, int],
     except (FileNotFoundError, NotADirectoryError):
         raise Unsettled(f"{directory} has vanished") from None
     except OSError as error:
-        raise _unreadable(directory, "directory", error) from error
+        raise unreadable(directory, "directory", error) from error
     for entry in entries:
         if is_ignored(entry.name) or entry.path in nested:
             continue
@@ -84,7 +84,7 @@ def _identity(directory: str) -> tuple[int, int]:
     except (FileNotFoundError, NotADirectoryError):
         raise Unsettled(f"{directory} has vanished") from None
     except OSError as error:
-        raise _unreadable(directory, "directory", error) from error
+        raise unreadable(directory, "directory", error) from error
     return status.st_dev, status.st_ino
 
 
@@ -92,7 +92,7 @@ def _is_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError as error:
-        raise _unreadable(entry.path, "file", error) from error
+        raise unreadable(entry.path, "file", error) from error
 
 
 def _check_name(directory: str, name: str) -> None:
@@ -115,7 +115,7 @@ def read_files(files: Iterable[Path]) -> Mapping[Path, bytes]:
                 raise _refused(file, "the symbolic link leads nowhere", "mend or remove it") from None
             raise Unsettled(f"{file} has vanished") from None
         except OSError as error:
-            raise _unreadable(file, "file", error) from error
+            raise unreadable(file, "file", error) from error
     return contents
 
 
@@ -123,7 +123,8 @@ def _refused(place: str | Path, message: str, remedy: str) -> PageError:
     return PageError(message, remedy=remedy, location=Location(str(place)))
 
 
-def _unreadable(place: str | Path, kind: str, error: OSError) -> PageError:
+def unreadable(place: str | Path, kind: str, error: OSError) -> PageError:
+    """Return what to raise for a file or directory of a page that the system refuses."""
     if error.errno == errno.ELOOP:
         return _refused(place, "the symbolic link leads back to itself", "remove the link")
     remedy = "make it readable for the user that runs tqserver"

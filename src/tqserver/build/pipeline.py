@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from tqserver.model.pages import Page
 class Source:
     """What was on disk at one moment: the inputs, their bytes and the digest of all of it.
 
-    ``outside`` are the paths beyond the page's directory whose change may change the digest.
+    ``outside`` are the paths beyond the page's directory whose change may change the digest: files, directories in
+    which a new file would count, and either that is not there yet.
     """
 
     digest: str
@@ -67,11 +68,8 @@ class Pipeline:
         inputs = self._runtimes[page.runtime].inputs(page, self._project, present)
         contents = read_files(inputs.files)
         _check_entry(Path(page.directory, page.entry), contents)
-        outside = frozenset(
-            str(path) for path in (*inputs.files, *inputs.watched, *shared) if not path.is_relative_to(page.directory)
-        )
-        digest = digest_of(page, self._project, inputs, contents)
-        return Source(digest, inputs, contents, tuple(shared), outside)
+        outside = _outside(page, (*inputs.files, *inputs.watched, *shared))
+        return Source(digest_of(page, self._project, inputs, contents), inputs, contents, tuple(shared), outside)
 
     async def build(self, page: Page, source: Source) -> Artifact:
         """Return the artifact of this source, building it if it is not there.
@@ -105,6 +103,19 @@ class Pipeline:
                 await runtime.build(job)
             path = self._store.publish(output, source.digest)
         return Artifact(source.digest, path, clock.monotonic() - begun, reused=False)
+
+
+def _outside(page: Page, paths: Iterable[Path]) -> frozenset[str]:
+    """Return the paths beyond the page's directory, and the directories that would have to appear above them."""
+    below = page.directory + "/"
+    outside = {text for text in map(str, paths) if not text.startswith(below)}
+    missing: set[str] = set()
+    for directory in {os.path.dirname(path) for path in outside}:
+        above = directory
+        while above not in missing and not os.path.isdir(above):
+            missing.add(above)
+            above = os.path.dirname(above)
+    return frozenset(outside | missing)
 
 
 def _check_entry(entry: Path, contents: Mapping[Path, bytes]) -> None:

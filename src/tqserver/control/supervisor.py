@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import traceback
-from collections import defaultdict
 from pathlib import Path
 
 from tqserver.build.pipeline import Pipeline
@@ -21,7 +20,7 @@ from tqserver.build.store import Store
 from tqserver.control.agent import LocalAgent
 from tqserver.control.discovery import Discovery, Problem, discover
 from tqserver.control.journal import Journal
-from tqserver.control.plan import difference, needs_discovery, pages_concerned
+from tqserver.control.plan import Readers, difference, needs_discovery, pages_concerned
 from tqserver.control.proxies import Proxy, ProxyPool
 from tqserver.control.publisher import Publisher
 from tqserver.control.reconciler import Reconciler, Services
@@ -66,7 +65,7 @@ class Supervisor:
         self._stop_at_once = asyncio.Event()
         self._reconcilers: dict[str, Reconciler] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
-        self._read_by: dict[str, set[str]] = defaultdict(set)
+        self._readers = Readers()
         self._reported: set[tuple[str, str]] = set()
         self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
 
@@ -241,6 +240,7 @@ class Supervisor:
         task = self._following.pop(name)
         task.cancel()
         await asyncio.wait({task})
+        self._readers.replace(name, frozenset())
         log.info("page.gone", page=name)
         await reconciler.leave()
 
@@ -248,11 +248,12 @@ class Supervisor:
 
     def _changed(self, paths: frozenset[str]) -> None:
         pages = [reconciler.page for reconciler in self._reconcilers.values()]
-        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in paths):
+        inside = [path for path in paths if Path(path).is_relative_to(self._pages_directory)]
+        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in inside):
             self._rediscover()
         pages = [reconciler.page for reconciler in self._reconcilers.values()]
         for path in paths:
-            for name in pages_concerned(path, pages, self._read_by):
+            for name in pages_concerned(path, pages, self._readers.by_path):
                 if name in self._reconcilers:
                     self._reconcilers[name].notify()
 
@@ -268,12 +269,13 @@ class Supervisor:
     def _owner_of(self, path: str) -> str:
         """Group paths by page: what is being written holds back only what belongs with it."""
         pages = [reconciler.page for reconciler in self._reconcilers.values()]
-        return next(iter(sorted(pages_concerned(path, pages, self._read_by))), "")
+        return next(iter(sorted(pages_concerned(path, pages, self._readers.by_path))), "")
 
-    def _watch_also(self, page: str, files: frozenset[str]) -> None:
-        for file in files:
-            self._read_by[file].add(page)
-        self._watcher.also(files)
+    def _watch_also(self, page: str, paths: frozenset[str]) -> bool:
+        """Watch what a page reads outside, and no longer what it does not; tell whether a watch is new."""
+        self._readers.replace(page, paths)
+        directories = {os.path.dirname(path) for path in paths} | paths
+        return self._watcher.also(filter(os.path.isdir, directories))
 
     def _learned(self, modules: tuple[str, ...]) -> None:
         self._zygotes.learn(modules)

@@ -21,6 +21,7 @@ from tqserver.build.files import page_files
 from tqserver.build.runner import run
 from tqserver.build.runtimes.base import Inputs, Job, Launch, Project, Requirement, Runtime
 from tqserver.build.runtimes.go_sources import (
+    MODULE_MARKS,
     Module,
     imports_of,
     is_source,
@@ -62,18 +63,18 @@ class GoRuntime:
 
     def inputs(self, page: Page, project: Project, shared: Sequence[Path]) -> Inputs:
         """The page's files, the packages of the project that it imports, and the toolchain."""
+        directory = Path(page.directory)
         own = [file for file in page_files(page) if not file.name.endswith("_test.go")]
-        files = set(own)
-        module = Module.above(Path(page.directory), project.root)
-        # a go.mod that appears makes another module of it
-        watched = {parent / "go.mod" for parent in parents_within(Path(page.directory), project.root)}
+        # one that appears makes another module of the page
+        watched = {parent / name for parent in parents_within(directory, project.root) for name in MODULE_MARKS}
+        module = Module.above(directory, project.root)
         if module is None:
-            files.update((_sdk_directory() / "worker").glob("*.go"))
+            more = set((_sdk_directory() / "worker").glob("*.go"))
         else:
-            packages, directories = packages_needed(module, own)
-            files |= {*module.files, *packages}
-            watched |= directories
-        return Inputs(sorted(files), _facts(project.mode), sorted(watched))
+            more, directories = packages_needed(module, own)
+            more |= {file for file in module.files if file.is_file()}
+            watched |= {*directories, *module.files}
+        return Inputs(sorted({*own, *more}), _facts(project.mode), sorted(watched))
 
     async def build(self, job: Job) -> None:
         """Compile and link."""

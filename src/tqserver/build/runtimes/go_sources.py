@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.files import Unsettled, is_ignored
-from tqserver.model.errors import Location, PageError
+from tqserver.build.files import Unsettled, is_ignored, unreadable
 
 _COMMENTS = re.compile(rb"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _PACKAGE = re.compile(rb"\A\s*package\s+(\w+)")
@@ -24,7 +23,8 @@ _EMBEDS = re.compile(rb"^//go:embed\b", re.MULTILINE)
 _MODULE = re.compile(r'^\s*module\s+"?([^\s"]+)', re.MULTILINE)
 _LOCAL_REPLACE = re.compile(r'^\s*(?:replace\s+)?"?([^\s"(]+)"?(?:\s+v\S+)?\s*=>\s*"?(\.{0,2}/[^"\n]*?)"?\s*$', re.M)
 _USE = re.compile(r"^\s*(?:use\s+)?\"?(\.{1,2}(?:/[^\s\"]*)?)\"?\s*$", re.MULTILINE)
-_MODULE_FILES = ("go.mod", "go.sum")
+MODULE_MARKS = ("go.mod", "go.work")  # what makes a directory the top of a module or a workspace
+_MODULE_FILES = ("go.mod", "go.sum", "vendor/modules.txt")
 _WORKSPACE_FILES = ("go.work", "go.work.sum")
 
 
@@ -54,11 +54,14 @@ def imports_of(source: bytes) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """The module that a page belongs to. ``local`` maps module paths to the directories of their sources."""
+    """The module that a page belongs to. ``local`` maps module paths to the directories of their sources.
+
+    ``files`` are the go.mod, go.sum and go.work of all of these, there or not: one that appears counts.
+    """
 
     directory: Path
     local: Mapping[str, Path]
-    files: tuple[Path, ...]  # go.mod, go.sum, go.work of all of these
+    files: tuple[Path, ...]
 
     @classmethod
     def above(cls, directory: Path, root: Path) -> Module | None:
@@ -84,7 +87,7 @@ class Module:
                 if found := _MODULE.search(_text(place / "go.mod")):
                     local[found[1]] = place
         local |= _replaced_paths(directory)
-        return cls(directory, local, tuple(sorted({file for file in files if file.is_file()})))
+        return cls(directory, local, tuple(sorted(set(files))))
 
     def directory_of(self, import_path: str) -> Path | None:
         """Return the directory of a package of the project, None for the standard library and downloads."""
@@ -103,18 +106,23 @@ def parents_within(directory: Path, root: Path) -> Iterator[Path]:
 
 
 def packages_needed(module: Module, page_files: list[Path]) -> tuple[set[Path], set[Path]]:
-    """Return the files and the directories of the project's packages that a page imports, at any remove."""
+    """Return the files and the directories of the project's packages that a page imports, at any remove.
+
+    A directory that is imported and not there is among them: the page waits for it.
+    """
     files: set[Path] = set()
     directories: set[Path] = set()
     pending = _imported(module, page_files)
     while pending:
-        directory = pending.pop()
-        if directory in directories or not directory.is_dir():
+        package = pending.pop()
+        if package in directories:
             continue
-        directories.add(directory)
-        found = list(_package_files(directory))
-        files.update(found)
-        pending |= _imported(module, found)
+        directories.add(package)
+        if package.is_dir():
+            found = _package_files(package)
+            files.update(found)
+            directories.update(file.parent for file in found)
+            pending |= _imported(module, found)
     return files, directories
 
 
@@ -126,16 +134,22 @@ def _imported(module: Module, files: list[Path]) -> set[Path]:
     return found
 
 
-def _package_files(directory: Path) -> Iterator[Path]:
-    """Yield what a package is made of: its directory's files, and all below it if it embeds files."""
-    embeds = False
-    for entry in sorted(directory.iterdir()):
-        if entry.is_file() and not is_ignored(entry.name) and not entry.name.endswith("_test.go"):
-            yield entry
-            embeds = embeds or (is_source(entry.name) and bool(_EMBEDS.search(_bytes(entry))))
-    if embeds:
-        for top, _, names in os.walk(directory):
-            yield from (Path(top, name) for name in sorted(names) if top != str(directory))
+def _package_files(package: Path) -> list[Path]:
+    """Return what a package is made of: its directory's files, and all below it if it embeds files."""
+    try:
+        entries = sorted(package.iterdir())
+    except FileNotFoundError:
+        raise Unsettled(f"{package} has vanished") from None
+    except OSError as error:
+        raise unreadable(package, "directory", error) from error
+    files = [
+        entry
+        for entry in entries
+        if entry.is_file() and not is_ignored(entry.name) and not entry.name.endswith("_test.go")
+    ]
+    if any(is_source(file.name) and _EMBEDS.search(_bytes(file)) for file in files):
+        files += [Path(top, name) for top, _, names in os.walk(package) for name in names if top != str(package)]
+    return files
 
 
 def _replaced(directory: Path) -> set[Path]:
@@ -157,8 +171,4 @@ def _bytes(file: Path) -> bytes:
     except FileNotFoundError:
         raise Unsettled(f"{file} has vanished") from None
     except OSError as error:
-        raise PageError(
-            f"cannot read the file: {error.strerror}",
-            remedy="make it readable for the user that runs tqserver",
-            location=Location(str(file)),
-        ) from error
+        raise unreadable(file, "file", error) from error
