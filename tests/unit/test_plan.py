@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tqserver.control.plan import (
     APPLIED_WHILE_RUNNING,
     Idleness,
+    Readers,
     RestartPolicy,
     backoff_seconds,
     difference,
@@ -44,12 +45,29 @@ def test_difference() -> None:
 
 def test_a_change_concerns_the_deepest_page_around_it_and_who_read_it() -> None:
     pages = [page("a"), page("a/b"), page("c")]
-    read_by = {"/lib/x.py": {"c"}}
+    read_by = {"/lib/x.py": {"c"}, "/pkg/greet": {"a"}}
     assert pages_concerned("/p/a/b/x.html", pages, read_by) == {"a/b"}
     assert pages_concerned("/p/a/x.html", pages, read_by) == {"a"}
     assert pages_concerned("/lib/x.py", pages, read_by) == {"c"}
     assert pages_concerned("/p", pages, read_by) == {"a", "a/b", "c"}
+    assert pages_concerned("/lib/new.py", pages, read_by) == frozenset()
+    assert pages_concerned("/lib", pages, read_by) == {"c"}
+    assert pages_concerned("/pkg/greet", pages, read_by) == {"a"}
+    assert pages_concerned("/pkg/greet/new.go", pages, read_by) == {"a"}
+    assert pages_concerned("/pkg/greet/deep/new.go", pages, read_by) == frozenset()
+    assert pages_concerned("/pkg/greeting", pages, read_by) == frozenset()
     assert pages_concerned("/other", pages, read_by) == frozenset()
+
+
+def test_what_a_page_no_longer_reads_concerns_it_no_more() -> None:
+    readers = Readers()
+    readers.replace("a", frozenset({"/lib/x", "/lib/y"}))
+    readers.replace("b", frozenset({"/lib/y"}))
+    assert readers.by_path == {"/lib/x": {"a"}, "/lib/y": {"a", "b"}}
+    readers.replace("a", frozenset({"/lib/z"}))
+    assert readers.by_path == {"/lib/y": {"b"}, "/lib/z": {"a"}}
+    readers.replace("b", frozenset())
+    assert readers.by_path == {"/lib/z": {"a"}}
 
 
 def test_an_edit_of_a_known_entry_file_needs_no_scan() -> None:

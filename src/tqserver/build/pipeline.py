@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.fingerprint import Unsettled, digest_of, read_inputs
+from tqserver.build.files import Unsettled, read_files
+from tqserver.build.fingerprint import digest_of
 from tqserver.build.runtimes.base import Inputs, Job, Project, Runtime
 from tqserver.build.store import Store
 from tqserver.host import clock
+from tqserver.model.errors import Location, PageError
 from tqserver.model.pages import Page
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What was on disk at one moment: the inputs, their bytes and the digest of all of it."""
+    """What was on disk at one moment: the inputs, their bytes and the digest of all of it.
+
+    ``outside`` are the paths beyond the page's directory whose change may change the digest: files, directories in
+    which a new file would count, and either that is not there yet.
+    """
 
     digest: str
     inputs: Inputs
     contents: Mapping[Path, bytes]
     shared: tuple[Path, ...]
+    outside: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +71,16 @@ class Pipeline:
         """
         present = tuple(file for file in shared if file.is_file())
         inputs = self._runtimes[page.runtime].inputs(page, self._project, present)
-        contents = read_inputs(inputs)
-        return Source(digest_of(page, self._project, inputs, contents), inputs, contents, tuple(shared))
+        contents = read_files(inputs.files)
+        _check_entry(Path(page.directory, page.entry), contents)
+        outside = _outside(page, (*inputs.files, *inputs.watched, *shared))
+        return Source(digest_of(page, self._project, inputs, contents), inputs, contents, tuple(shared), outside)
 
     async def build(self, page: Page, source: Source) -> Artifact:
         """Return the artifact of this source, building it if it is not there.
 
-        Raises :class:`~tqserver.model.errors.BuildError`, or :class:`Unsettled` if a compiler, which reads the
-        disk itself, may have seen something else than the digest says.
+        Raises :class:`~tqserver.model.errors.BuildError`, or :class:`Unsettled` if a compiler, which reads
+        the disk itself, may have seen something else than the digest says.
         """
         begun = clock.monotonic()
         if self._store.has(source.digest):
@@ -78,7 +88,7 @@ class Pipeline:
         runtime = self._runtimes[page.runtime]
         with self._store.scratch() as scratch:
             output = scratch / "artifact"
-            output.mkdir()
+            output.mkdir(mode=0o700)
             (scratch / "work").mkdir()
             job = Job(
                 page,
@@ -98,3 +108,24 @@ class Pipeline:
                 await runtime.build(job)
             path = self._store.publish(output, source.digest)
         return Artifact(source.digest, path, clock.monotonic() - begun, reused=False)
+
+
+def _outside(page: Page, paths: Iterable[Path]) -> frozenset[str]:
+    """Return the paths beyond the page's directory, and the directories that would have to appear above them."""
+    below = page.directory + "/"
+    outside = {text for text in map(str, paths) if not text.startswith(below)}
+    missing: set[str] = set()
+    for directory in {os.path.dirname(path) for path in outside}:
+        above = directory
+        while above not in missing and not os.path.isdir(above):
+            missing.add(above)
+            above = os.path.dirname(above)
+    return frozenset(outside | missing)
+
+
+def _check_entry(entry: Path, contents: Mapping[Path, bytes]) -> None:
+    if entry in contents:
+        return
+    if not os.path.lexists(entry):  # an editor replaces it just now, or the page ends
+        raise Unsettled(f"{entry} has vanished")
+    raise PageError("the entry file is no regular file", remedy="replace it", location=Location(str(entry)))

@@ -1,20 +1,33 @@
-"""Which languages there are, and which one a directory is written in."""
+"""Which languages there are, and which one a directory is written in.
+
+A language is one file in ``runtimes/`` that ends by naming its adapter, ``RUNTIME``: there is no list to add it to.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
+from tqserver.build import runtimes
+from tqserver.build.page_file import runtime_in
 from tqserver.build.runtimes.base import Runtime
-from tqserver.build.runtimes.go import GoRuntime
-from tqserver.build.runtimes.python import PythonRuntime
 from tqserver.model.errors import Location, PageError
 
-RUNTIMES: Mapping[str, Runtime] = {runtime.name: runtime for runtime in (PythonRuntime(), GoRuntime())}
 PAGE_FILE = "page.yaml"
+
+
+def _found() -> Mapping[str, Runtime]:
+    modules = [
+        importlib.import_module(f"{runtimes.__name__}.{m.name}") for m in pkgutil.iter_modules(runtimes.__path__)
+    ]
+    adapters: list[Runtime] = [module.RUNTIME for module in modules if hasattr(module, "RUNTIME")]
+    return {adapter.name: adapter for adapter in adapters}
+
+
+RUNTIMES: Mapping[str, Runtime] = _found()
 
 
 def by_name(name: str) -> Runtime:
@@ -27,14 +40,11 @@ def detect(directory: Path) -> tuple[Runtime, str] | None:
 
     Raises :class:`PageError` if two languages claim it and ``page.yaml`` does not decide.
     """
-    with os.scandir(directory) as scanned:
-        entries = list(scanned)
-    for found in entries:
-        _refuse_unreadable(found)
-    files = frozenset(found.name for found in entries if found.is_file())
+    with os.scandir(directory) as entries:
+        files = frozenset(entry.name for entry in entries if not _is_directory(entry))
     claims = [(runtime, entry) for runtime in RUNTIMES.values() if (entry := runtime.detect(directory, files))]
     if PAGE_FILE in files:
-        chosen = _chosen(directory / PAGE_FILE)
+        chosen = runtime_in(directory / PAGE_FILE, RUNTIMES)
         claims = [(runtime, entry) for runtime, entry in claims if runtime.name == chosen]
         if not claims:
             raise PageError(
@@ -52,33 +62,9 @@ def detect(directory: Path) -> tuple[Runtime, str] | None:
     return claims[0] if claims else None
 
 
-def _refuse_unreadable(entry: os.DirEntry[str]) -> None:
-    """An entry file that is a pipe or leads nowhere would make its page vanish without a word."""
-    if entry.name != "main.py" and not entry.name.endswith(".go"):
-        return
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    """A link that leads nowhere or in a circle counts as a file, so that somebody says so."""
     try:
-        usable = entry.is_file() or entry.is_dir()
+        return entry.is_dir()
     except OSError:
-        usable = False
-    if not usable:
-        kind = "a symbolic link that leads nowhere" if entry.is_symlink() else "not a regular file"
-        raise PageError(f"{entry.name} is {kind}", remedy="mend or remove it", location=Location(entry.path))
-
-
-def _chosen(file: Path) -> str:
-    """Return the ``runtime:`` of a page.yaml, the one key that it may have so far."""
-    try:
-        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise PageError(f"cannot be read: {error}", location=Location(str(file))) from error
-    chosen = ""
-    for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
-        place = Location(str(file), key.start_mark.line + 1, key.start_mark.column + 1)
-        if key.value != "runtime":
-            raise PageError(f"unknown key {key.value}", remedy="known here: runtime", location=place)
-        if value.value not in RUNTIMES:
-            raise PageError(f"unknown runtime {value.value}", remedy=f"known: {', '.join(RUNTIMES)}", location=place)
-        chosen = str(value.value)
-    if not chosen:
-        raise PageError("it names no runtime", remedy="write runtime: python", location=Location(str(file)))
-    return chosen
+        return False

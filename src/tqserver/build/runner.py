@@ -26,8 +26,8 @@ class Completed:
 async def run(argv: Sequence[str], *, cwd: Path, env: Mapping[str, str], time_limit_seconds: float) -> Completed:
     """Run a command to its end.
 
-    Raises :class:`BuildError` if it cannot start or exceeds its time. When it does, or when the awaiting task is
-    cancelled since newer content came, its whole process group is killed and reaped.
+    Raises :class:`BuildError` if it cannot start or exceeds its time. When it does, or when the awaiting task
+    is cancelled since newer content came, its whole process group is killed and reaped.
     """
     begun = clock.monotonic()
     with tempfile.TemporaryFile() as output:  # a file, not a pipe: nothing to drain, nothing to fill up

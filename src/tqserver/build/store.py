@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Set
@@ -44,11 +43,11 @@ class Store:
             shutil.rmtree(directory, ignore_errors=True)
 
     def publish(self, directory: Path, digest: str) -> Path:
-        """Make a directory of this filesystem the artifact, by one rename; an artifact that is there is kept."""
+        """Make a directory of this filesystem the artifact, by one rename; one that is there is kept."""
         path = self.path_of(digest)
         path.parent.mkdir(mode=0o700, exist_ok=True)
         try:
-            os.rename(directory, path)
+            directory.rename(path)
         except OSError:
             if not self.has(digest):
                 raise
@@ -60,7 +59,7 @@ class Store:
         for path in self._root.glob("??/*"):
             if path.name not in keep:
                 with self.scratch() as grave:  # out of sight at once, even if the removal is cut short
-                    os.rename(path, grave / path.name)
+                    path.rename(grave / path.name)
                 removed.append(path.name)
         return removed
 

@@ -38,14 +38,36 @@ def difference(known: Mapping[str, Page], found: Mapping[str, Page]) -> Differen
     )
 
 
+@dataclass(slots=True)
+class Readers:
+    """Which pages read what outside of their own directories: files, and directories in which each file counts."""
+
+    by_path: dict[str, set[str]] = field(default_factory=dict)
+    _of_page: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    def replace(self, page: str, paths: frozenset[str]) -> None:
+        """Know from now on that the page reads these paths, and no others."""
+        before = self._of_page.get(page, frozenset())
+        for path in paths - before:
+            self.by_path.setdefault(path, set()).add(page)
+        for path in before - paths:
+            self.by_path[path].discard(page)
+            if not self.by_path[path]:
+                del self.by_path[path]
+        self._of_page[page] = paths
+
+
 def pages_concerned(path: str, pages: Iterable[Page], read_by: Mapping[str, Iterable[str]]) -> frozenset[str]:
     """Return the names of the pages that a change of ``path`` may concern.
 
-    The page whose directory is the deepest around it, and every page that has read it: ``read_by`` maps a
-    file outside the pages to the names of the pages that read it. A directory stands for all below it.
+    The page whose directory is the deepest around it, and every page that reads it: ``read_by`` maps files and
+    directories outside the page, as :class:`Readers` has them. A change of a directory stands for all below it.
     """
-    names = set(read_by.get(path, ()))
+    names = {*read_by.get(path, ()), *read_by.get(path.rpartition("/")[0], ())}
     below = path + "/"
+    for read, readers in read_by.items():
+        if read.startswith(below):
+            names.update(readers)
     deepest: Page | None = None
     for page in pages:
         if path == page.directory or path.startswith(page.directory + "/"):

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.fingerprint import Unsettled
+from tqserver.build.files import Unsettled
 from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
 from tqserver.control.journal import Journal
@@ -50,7 +50,7 @@ class Services:
     journal: Journal
     tasks: TaskOwner
     learn: Callable[[tuple[str, ...]], None]  # modules that workers had to import: hold them ready
-    watch: Callable[[str, frozenset[str]], None]  # page, project files outside it that it reads
+    watch: Callable[[str, frozenset[str]], bool]  # page, what it reads outside; True: not watched until now
 
 
 class Reconciler:
@@ -83,7 +83,6 @@ class Reconciler:
 
     async def run(self) -> None:
         """Follow the disk until cancelled."""
-        self._services.watch(self.page.name, self._shared)
         self._publish_row()
         self._disturbed.set()
         while True:
@@ -119,7 +118,7 @@ class Reconciler:
         """Return what is on disk now; None if it cannot be read, which is then the page's failure."""
         while True:
             try:
-                return self._services.pipeline.read(self.page, sorted(map(Path, self._shared)))
+                return self._look()
             except Unsettled:
                 await asyncio.sleep(self._quiet_seconds)  # files come and go: look again when they rest
             except PageError as error:
@@ -127,6 +126,13 @@ class Reconciler:
                     self._record_failure(error)
                 self._settled = ""
                 return None
+
+    def _look(self) -> Source:
+        """Return what is on disk; what it reads outside the page was watched before it was read."""
+        while True:
+            source = self._services.pipeline.read(self.page, sorted(map(Path, self._shared)))
+            if not self._services.watch(self.page.name, source.outside):
+                return source
 
     @property
     def _quiet_seconds(self) -> float:
@@ -392,12 +398,11 @@ class Reconciler:
         grown = self._shared | frozenset(files)
         if grown == self._shared:
             return
-        read = self._services.pipeline.read
         try:
-            unchanged = read(self.page, sorted(map(Path, self._shared))).digest == self._settled
+            unchanged = self._look().digest == self._settled
             self._shared = grown
+            digest = self._look().digest
             if unchanged:
-                digest = read(self.page, sorted(map(Path, grown))).digest
                 if self._live_digest == self._settled:
                     self._live_digest = digest
                 self._settled = digest
@@ -406,7 +411,6 @@ class Reconciler:
             self._disturbed.set()
         self._services.journal.of(self.page.name).files = grown
         self._services.journal.changed()
-        self._services.watch(self.page.name, grown)
 
     def _move(self, wanted: PageState) -> None:
         if self.state is not wanted:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from tqserver.control.discovery import Discovery, Problem, discover
 from tqserver.control.load import Loads, PageLoad
-from tqserver.control.plan import difference, needs_discovery, pages_concerned
+from tqserver.control.plan import Readers, difference, needs_discovery, pages_concerned
 from tqserver.control.reconciler import Reconciler, Services
 from tqserver.control.watcher import Watcher
 from tqserver.host.log import get_logger
@@ -36,7 +36,7 @@ class Site:
         self._tasks = tasks
         self._found = Discovery()
         self._following: dict[str, asyncio.Task[None]] = {}
-        self._read_by: dict[str, set[str]] = defaultdict(set)
+        self._readers = Readers()
         self._reported: set[tuple[str, str]] = set()
         self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
         self.reconcilers: dict[str, Reconciler] = {}
@@ -112,19 +112,22 @@ class Site:
     async def _leave(self, reconciler: Reconciler, following: asyncio.Task[None]) -> None:
         following.cancel()
         await asyncio.wait({following})
+        if reconciler.page.name not in self.reconcilers:  # it may have come back
+            self._readers.replace(reconciler.page.name, frozenset())
         log.info("page.gone", page=reconciler.page.name)
         await reconciler.leave()
 
     # --- changed ------------------------------------------------------------------------------------------
 
-    def changed(self, paths: Iterable[str]) -> None:
+    def changed(self, paths: Collection[str]) -> None:
         """These paths changed: see which pages that concerns, or makes, or ends."""
         pages = [reconciler.page for reconciler in self.reconcilers.values()]
-        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in paths):
+        inside = [path for path in paths if Path(path).is_relative_to(self._directory)]
+        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in inside):
             self._rediscover()
         pages = [reconciler.page for reconciler in self.reconcilers.values()]
         for path in paths:
-            for name in pages_concerned(path, pages, self._read_by):
+            for name in pages_concerned(path, pages, self._readers.by_path):
                 if name in self.reconcilers:
                     self.reconcilers[name].notify()
 
@@ -140,13 +143,13 @@ class Site:
     def owner_of(self, path: str) -> str:
         """Group paths by page: what is being written holds back only what belongs with it."""
         pages = [reconciler.page for reconciler in self.reconcilers.values()]
-        return next(iter(sorted(pages_concerned(path, pages, self._read_by))), "")
+        return next(iter(sorted(pages_concerned(path, pages, self._readers.by_path))), "")
 
-    def watch_also(self, page: str, files: frozenset[str]) -> None:
-        """A page reads these files beside its own."""
-        for file in files:
-            self._read_by[file].add(page)
-        self._watcher.also(files)
+    def watch_also(self, page: str, paths: frozenset[str]) -> bool:
+        """Watch what a page reads outside, and no longer what it does not; tell whether a watch is new."""
+        self._readers.replace(page, paths)
+        directories = {os.path.dirname(path) for path in paths} | paths
+        return self._watcher.also(filter(os.path.isdir, directories))
 
     def reconfigured(self, directory: Path, found: Discovery) -> None:
         """The configuration was replaced, and with it perhaps the place of the pages."""

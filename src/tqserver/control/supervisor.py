@@ -163,7 +163,7 @@ class Supervisor:
     async def _serve(self) -> None:
         await self._zygotes.start()
         self._watcher.start([self._project / self._config.pages.directory])
-        self._watcher.also([str(self._config_file.path), str(self._config_file.path.parent)])
+        self._watcher.also(self._config_file.directories)
         self._site.take(self._found)
         self._proxies.start()
         await self._publisher.acknowledged(self._publisher.touch())
@@ -173,7 +173,7 @@ class Supervisor:
 
     def _changed(self, paths: frozenset[str]) -> None:
         if any(self._config_file.concerns(path) for path in paths):
-            self._watcher.also([str(self._config_file.path)])  # its directory may be new
+            self._watcher.also(self._config_file.directories)  # one of them may be new
             self._reconfigure()
         self._site.changed(paths)
 

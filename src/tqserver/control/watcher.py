@@ -17,7 +17,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from tqserver.build.fingerprint import is_ignored
+from tqserver.build.files import is_ignored
 from tqserver.host import inotify
 from tqserver.host.inotify import Inotify
 from tqserver.host.log import get_logger
@@ -52,6 +52,7 @@ class Watcher:
         self._inotify: Inotify | None = None
         self._trees: set[str] = set()
         self._single: set[str] = set()
+        self._blind: set[str] = set()  # directories that cannot be watched, or not by this name
         self._complete: dict[str, float] = {}  # path -> when it was last completed (loop time)
         self._unfinished: dict[str, float] = {}  # path -> when it was last touched
         self._timer: asyncio.TimerHandle | None = None
@@ -72,20 +73,25 @@ class Watcher:
             self._close_inotify()
             self._poll(str(error))
 
-    def also(self, files: Iterable[str]) -> None:
-        """Watch the directories of these files too (modules and templates that a page has read)."""
-        for directory in {os.path.dirname(file) for file in files}:
-            if directory in self._single or any(_is_below(directory, tree) for tree in self._trees):
+    def also(self, directories: Iterable[str]) -> bool:
+        """Watch these directories too, each by itself; tell whether one was not watched until now."""
+        watched = self._single if self._inotify is None else self._inotify.directories | self._blind
+        new = False
+        for directory in directories:
+            if directory in watched or any(_is_below(directory, tree) for tree in self._trees):
                 continue
-            self._single.add(directory)
-            if self._inotify is None:
-                continue  # the poll loop takes them up
+            self._single.add(directory)  # where files are polled, the loop takes it up
+            new = True
             try:
-                self._inotify.add(directory)
+                if self._inotify is not None:
+                    self._inotify.add(directory)
+                    self._blind |= {directory} - self._inotify.directories  # watched by another name
             except FileNotFoundError:
                 self._single.discard(directory)
             except HostError as error:
+                self._blind.add(directory)
                 log.error("watcher.blind", directory=directory, error=error.message, remedy=error.remedy)
+        return new
 
     def watch_instead(self, trees: Iterable[Path]) -> None:
         """Watch these trees in place of those before."""
@@ -139,6 +145,8 @@ class Watcher:
     def _note(self, event: inotify.Event, now: float) -> None:
         path, mask = event.path, event.mask
         if mask & _SELF:
+            if path in self._single and self._inotify is not None:
+                self._inotify.remove(path)  # what comes to be of this name is another directory
             self._finished(path, now, complete=False)
         elif mask & inotify.ISDIR and mask & (inotify.CREATE | inotify.MOVED_TO):
             self._add_tree_if_ours(path)

@@ -2,8 +2,8 @@
 
 A runtime answers five questions, none of which knows about the others' state: is this directory mine
 (``detect``), what can change the result (``inputs``), how is it made (``build``), how is it started
-(``launch``), what must the machine have (``requirement``). Adding a language is one file in this package that
-defines a class and is listed in ``RUNTIMES`` of ``build/registry.py``.
+(``launch``), what must the machine have (``requirement``). Adding a language is one file in this package: it
+defines a class and ends with ``RUNTIME: Runtime = ...``, by which ``build/registry.py`` finds it.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ class Inputs:
     """All that can change the result of a build.
 
     ``files`` are absolute paths, in a stable order; ``facts`` is everything else (toolchain version, flags,
-    target), by name.
+    target), by name. ``watched`` are paths outside the page that would become inputs: a directory in which
+    a new file would count, a file that is not there yet.
     """
 
     files: Sequence[Path]
     facts: Mapping[str, str] = field(default_factory=dict)
+    watched: Sequence[Path] = ()
 
 
 @dataclass(frozen=True, slots=True)

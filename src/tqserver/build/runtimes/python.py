@@ -5,13 +5,14 @@ A revision so stays what it was, whatever happens to the files afterwards (``doc
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqserver import __version__
-from tqserver.build.fingerprint import page_files
-from tqserver.build.runtimes.base import Inputs, Job, Launch, Project, Requirement
+from tqserver.build.files import page_files
+from tqserver.build.runtimes.base import Inputs, Job, Launch, Project, Requirement, Runtime
 from tqserver.model.pages import Page
 
 ENTRY = "main.py"
@@ -40,6 +41,8 @@ class PythonRuntime:
                 copy = job.output / file.relative_to(top)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 copy.write_bytes(content)
+                if os.access(file, os.X_OK):
+                    copy.chmod(0o755)
 
     def launch(self, page: Page, artifact: Path) -> Launch:
         """Forked from a zygote."""
@@ -48,3 +51,6 @@ class PythonRuntime:
     def requirement(self) -> Requirement:
         """The interpreter that runs this."""
         return Requirement(self.name, sys.version.split()[0])
+
+
+RUNTIME: Runtime = PythonRuntime()
