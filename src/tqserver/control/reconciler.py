@@ -67,7 +67,7 @@ class Reconciler:
         self._failure: Failure | None = None
         self._shared = services.journal.of(page.name).files
         self._retiring: set[asyncio.Task[None]] = set()
-        self._is_first = True  # since the server started, no attempt was brought to its end
+        self.first_attempt = asyncio.Event()  # has come to its end, since the server started
 
     @property
     def settings(self) -> WorkerSettings:
@@ -160,6 +160,7 @@ class Reconciler:
         old = self.live
         version = self._go_live(pool, artifact, settled)
         await self._services.publisher.acknowledged(version)
+        self.first_attempt.set()
         log.info(
             "revision.live",
             page=self.page.name,
@@ -225,7 +226,7 @@ class Reconciler:
     @property
     def _first_workers(self) -> int:
         """An edit is tried with one worker at least; what merely exists may sleep until somebody asks."""
-        return self.settings.min_workers or (0 if self._is_first else 1)
+        return self.settings.min_workers or (1 if self.first_attempt.is_set() else 0)
 
     def _still_on_disk(self, source: Source) -> str:
         """Return the digest by which this content is known from now on; raise Unsettled if it is no more.
@@ -240,7 +241,7 @@ class Reconciler:
     # --- publish ------------------------------------------------------------------------------------------
 
     def _go_live(self, pool: Pool, artifact: Artifact, settled: str) -> int:
-        self.live, self._failure, self._is_first = pool, None, False
+        self.live, self._failure = pool, None
         self._settled = self._live_digest = settled
         self._move(PageState.LIVE)
         for worker in pool.workers[:1]:
@@ -317,6 +318,7 @@ class Reconciler:
     def depart(self) -> int:
         """Take the page out of the table at once: another may claim its route in the same turn."""
         self._move(PageState.GONE)
+        self.first_attempt.set()
         return self._services.publisher.remove_row(self.page.name)
 
     async def leave(self) -> None:
@@ -369,7 +371,7 @@ class Reconciler:
             self._move(PageState.BUILDING)
         if self.state is PageState.LIVE:
             self._move(PageState.UPDATING)
-        self._is_first = False
+        self.first_attempt.set()
         self._move(PageState.STALE if self._answers else PageState.BROKEN)
         event = "build.failed" if isinstance(error, BuildError) else "page.failed"
         log.error(

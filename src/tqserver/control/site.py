@@ -183,6 +183,16 @@ class Site:
         if self._following:
             await asyncio.wait(self._following.values())
 
+    def follow_again(self) -> None:
+        """After all: follow changes, and those that were missed."""
+        for name, reconciler in self.reconcilers.items():
+            self._following[name] = self._tasks.start(reconciler.run(), name=f"page.{name}")
+
+    async def settled(self) -> None:
+        """Wait until of every page that was found the first attempt has come to its end, good or bad."""
+        for reconciler in list(self.reconcilers.values()):
+            await reconciler.first_attempt.wait()
+
     async def stop(self) -> None:
         """End the workers of all pages."""
         stops = [

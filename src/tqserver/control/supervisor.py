@@ -28,6 +28,7 @@ from tqserver.control.publisher import Publisher
 from tqserver.control.reconciler import Services
 from tqserver.control.retirement import Retirement
 from tqserver.control.site import Site
+from tqserver.control.upgrade import Estate, Successor
 from tqserver.control.watcher import Watcher
 from tqserver.control.zygotes import ZygoteTree
 from tqserver.host import sockets
@@ -36,6 +37,7 @@ from tqserver.host.ports import PortPool
 from tqserver.host.process import become_subreaper, reaper
 from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory
 from tqserver.host.signals import SignalHandlers
+from tqserver.host.systemd import ServiceManager
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config
 from tqserver.model.errors import ConfigError, HostError
@@ -59,6 +61,9 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._stop_at_once = asyncio.Event()
         self._reshaping = asyncio.Lock()
+        self._is_handing_over = False
+        self._manager = ServiceManager(os.environ)
+        self._estate = Estate.in_environment(os.environ)
         self._loads = Loads()
 
     async def run(self) -> None:
@@ -79,9 +84,9 @@ class Supervisor:
         self._configure_log()
         _warn_of(config)
         found = discover(project / config.pages.directory)
-        self._listener: socket.socket = sockets.listen(config.server.host, config.server.port)
+        self._listener = self._take_listener()
         try:
-            self._rundir = RunDirectory(project)
+            self._rundir = RunDirectory(project, self._estate.lock if self._estate is not None else None)
         except HostError:
             self._listener.close()
             raise
@@ -94,11 +99,23 @@ class Supervisor:
                 signal.SIGTERM: self._asked_to_stop,
                 signal.SIGINT: self._asked_to_stop,
                 signal.SIGHUP: self._asked_to_reconfigure,
+                signal.SIGUSR2: self._asked_to_hand_over,
             }
         )
         self._signals.install()
         self._build_parts()
         self._found = found
+
+    def _take_listener(self) -> socket.socket:
+        """Inherited from the server before this one, or from the service manager, or our own."""
+        if self._estate is not None:
+            return self._estate.listener
+        if self._manager.listeners:
+            first, *more = self._manager.listeners
+            for listener in more:
+                log.warning("listener.unused", url=_url(listener), remedy="pass one socket only")
+            return first
+        return sockets.listen(self._config.server.host, self._config.server.port)
 
     def _configure_log(self) -> None:
         file = self._config.server.log_file
@@ -168,6 +185,19 @@ class Supervisor:
         self._proxies.start()
         await self._publisher.acknowledged(self._publisher.touch())
         log.info("server.ready", url=_url(self._listener), pages=len(self._site.reconcilers), mode=self._config.mode)
+        if self._estate is not None:
+            await self._site.settled()
+            self._estate.tell()
+            self._rundir.sign()
+        self._manager.say("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving {_url(self._listener)}")
+        if self._manager.watchdog_seconds:
+            self._tasks.start(self._pet_the_watchdog(), name="watchdog")
+
+    async def _pet_the_watchdog(self) -> None:
+        """A loop that hangs says nothing, and the service manager starts the server anew."""
+        while True:
+            self._manager.say("WATCHDOG=1")
+            await asyncio.sleep(self._manager.watchdog_seconds)
 
     # --- events -------------------------------------------------------------------------------------------
 
@@ -254,6 +284,40 @@ class Supervisor:
                 before.close()
                 log.info("server.moved", url=_url(listener))
 
+    # --- a new server -------------------------------------------------------------------------------------
+
+    def _asked_to_hand_over(self) -> None:
+        if not self._is_handing_over and not self._stop.is_set():
+            self._is_handing_over = True
+            self._tasks.start(self._hand_over(), name="hand_over")
+
+    async def _hand_over(self) -> None:
+        """Start a new server and, when it serves, end this one; if it does not come to that, go on."""
+        log.info("upgrade.started")
+        await self._site.stop_following()
+        self._journal.save()
+        environment = dict(os.environ)
+        self._manager.hand_on(environment)
+        try:
+            successor = Successor.start(self._project, environment, self._rundir.lock, self._listener)
+        except OSError as error:
+            self._not_handed_over(str(error))
+            return
+        try:
+            if await successor.is_ready():
+                log.info("upgrade.done", pid=successor.child.pid)
+                self._stop.set()
+                return
+            self._not_handed_over(f"the new server ended with status {await successor.child.wait()}")
+        except asyncio.CancelledError:  # told to stop meanwhile: so is the new one
+            successor.child.send(signal.SIGTERM)
+            raise
+
+    def _not_handed_over(self, reason: str) -> None:
+        log.error("upgrade.failed", error=reason, remedy="its output says why; this server goes on")
+        self._is_handing_over = False
+        self._site.follow_again()
+
     # --- stop ---------------------------------------------------------------------------------------------
 
     def _asked_to_stop(self) -> None:
@@ -264,6 +328,8 @@ class Supervisor:
     async def _drain(self) -> None:
         """Finish what is in flight, then stop everything in order; a second signal skips the waiting."""
         log.info("server.stopping")
+        if not self._is_handing_over:
+            self._manager.say("STOPPING=1")
         self._watcher.close()
         orderly = self._tasks.start(self._stop_in_order(), name="stop")
         hurry = self._tasks.start(self._stop_at_once.wait(), name="stop.at_once")

@@ -2,14 +2,15 @@
 
 ::
 
-    .tqserver/lock      held (flock) by the server that runs; its text is the pid
-    .tqserver/instance  the id in TQ_INSTANCE of every process of the last server
-    .tqserver/run/      sockets of workers; emptied at start
+    .tqserver/lock      held (flock) by the server that runs, and by one that takes over; its text is the pid
+    .tqserver/instance  the ids in TQ_INSTANCE of every process of the servers that hold the lock
+    .tqserver/run/ID/   sockets of the workers of one server; run/ is emptied at start
     .tqserver/store/    artifacts, unless workers.temp_dir says otherwise
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -25,18 +26,27 @@ from tqserver.model.errors import HostError
 NAME = ".tqserver"
 INSTANCE_VARIABLE = "TQ_INSTANCE"
 _SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
-_LONGEST_SOCKET_NAME = len("/w9999999999.sock")
+_LONGEST_SOCKET_NAME = len("/0123456789abcdef/w9999999999.sock")
 
 
 class RunDirectory:
-    """The directory of one server. Raises :class:`HostError` if another server runs here or it cannot be made."""
+    """The directory of one server. Raises :class:`HostError` if another server runs here or it cannot be made.
 
-    def __init__(self, project: Path) -> None:
+    ``inherited_lock`` is the lock of a running server, from which this one takes over: nothing of it is touched.
+    """
+
+    def __init__(self, project: Path, inherited_lock: int | None = None) -> None:
         self.root = project / NAME
         self.instance = secrets.token_hex(8)
+        self.killed: list[int] = []
+        if inherited_lock is not None:
+            self.lock = inherited_lock
+            self._register(self._instances())
+            self.sockets = self._socket_directory(project)
+            return
         try:
             self.root.mkdir(mode=0o700, exist_ok=True)
-            self._lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise HostError(
                 f"cannot use {self.root}: {error.strerror}",
@@ -44,31 +54,41 @@ class RunDirectory:
             ) from error
         self._take_lock()
         self.killed = self._sweep()
-        self.sockets = self._fresh_socket_directory(project)
+        self.sockets = self._socket_directory(project, fresh=True)
 
     def _take_lock(self) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            pid = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
-            os.close(self._lock)
+            pid = os.pread(self.lock, 32, 0).decode(errors="replace").strip()
+            os.close(self.lock)
             raise HostError(
                 f"another tqserver (pid {pid or 'unknown'}) already runs in {self.root.parent}",
                 remedy="stop it, or start this one in another project directory",
             ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        self.sign()
+
+    def sign(self) -> None:
+        """Write this process's pid into the lock file."""
+        os.ftruncate(self.lock, 0)
+        os.pwrite(self.lock, f"{os.getpid()}\n".encode(), 0)
 
     def _sweep(self) -> list[int]:
         """Kill what an earlier server, which died without a word, left behind; return the pids."""
-        file = self.root / "instance"
-        killed = []
-        if file.exists() and (earlier := file.read_text().strip()):
-            killed = kill_all_with(INSTANCE_VARIABLE, earlier)
-        file.write_text(self.instance + "\n")
+        killed = [pid for earlier in self._instances() for pid in kill_all_with(INSTANCE_VARIABLE, earlier)]
+        self._register([])
         return killed
 
-    def _fresh_socket_directory(self, project: Path) -> Path:
+    def _instances(self) -> list[str]:
+        try:
+            return (self.root / "instance").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def _register(self, others: list[str]) -> None:
+        (self.root / "instance").write_text("".join(f"{instance}\n" for instance in [*others, self.instance]))
+
+    def _socket_directory(self, project: Path, *, fresh: bool = False) -> Path:
         directory = self.root / "run"
         if len(os.fsencode(directory)) + _LONGEST_SOCKET_NAME > _SOCKET_PATH_LIMIT:
             digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
@@ -79,9 +99,12 @@ class RunDirectory:
             owner = directory.stat()
             if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode):
                 raise HostError(f"{directory} belongs to somebody else", remedy="remove it")
-            shutil.rmtree(directory)
-        directory.mkdir(mode=0o700)
-        return directory
+            if fresh:
+                shutil.rmtree(directory)
+        directory.mkdir(mode=0o700, exist_ok=True)
+        own = directory / self.instance
+        own.mkdir(mode=0o700)
+        return own
 
     def socket(self, name: str) -> Path:
         """Return the path for a socket of this name; nothing is there yet."""
@@ -92,6 +115,12 @@ class RunDirectory:
     def close(self) -> None:
         """Remove the sockets and let go of the lock; the lock file stays, as removing it would race."""
         shutil.rmtree(self.sockets, ignore_errors=True)
-        (self.root / "instance").unlink(missing_ok=True)
-        os.ftruncate(self._lock, 0)
-        os.close(self._lock)
+        others = [instance for instance in self._instances() if instance != self.instance]
+        if others:  # a server that takes over
+            (self.root / "instance").write_text("".join(f"{instance}\n" for instance in others))
+        else:
+            (self.root / "instance").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.sockets.parent.rmdir()
+            os.ftruncate(self.lock, 0)
+        os.close(self.lock)
