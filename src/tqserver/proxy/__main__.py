@@ -1,5 +1,7 @@
-"""``python -m tqserver.proxy``."""
+"""``python -m tqserver.proxy``: started by control."""
+
+import sys
 
 from tqserver.proxy.server import main
 
-main()
+sys.exit(main())

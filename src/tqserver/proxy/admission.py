@@ -1,48 +1,41 @@
-"""Is this request one that can be answered? Decided from its head and the limits alone."""
+"""What is refused before a worker hears of it: the status to answer with, or None for what may go on.
+
+404 is the table's answer and 400 mostly the parser's; these are the limits, and what a proxy cannot pass on.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tqserver.wire.http1 import RequestHead
+from tqserver.wire.messages import RouteLimits, ServerLimits
 
-from tqserver.wire.headers import Fields
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A request that is answered here. ``close``: what follows on the connection cannot be trusted."""
-
-    status: int
-    message: str
-    close: bool = False
+MAX_TARGET_BYTES = 16384
 
 
-BAD_HOST = Refusal(400, "a request names exactly one host", close=True)
-BAD_TARGET = Refusal(400, "the target is not a path", close=True)
-TOO_LARGE = Refusal(413, "the body is larger than allowed", close=True)
-HEAD_TOO_LARGE = Refusal(431, "the request head is larger than allowed", close=True)
-MALFORMED = Refusal(400, "the request is malformed", close=True)
-
-
-def refuse_head(version: str, target: bytes, fields: Fields, max_body: int) -> Refusal | None:
-    """Return why a request is refused by its head, None if it is not."""
-    hosts = 0
-    length = 0
-    for name, value in fields:
-        if name == b"host":
-            hosts += 1
-        elif name == b"content-length":
-            length = int(value)  # llhttp has seen that it is a number
-    if hosts > 1 or (hosts == 0 and version == "1.1"):
-        return BAD_HOST  # RFC 9112 3.2
-    if not target.startswith((b"/", b"http://", b"https://")) and target != b"*":
-        return BAD_TARGET  # RFC 9112 3.2: neither origin-, absolute- nor asterisk-form
-    if max_body and length > max_body:
-        return TOO_LARGE
+def refused_head(request: RequestHead, head_bytes: int, limits: ServerLimits) -> int | None:
+    """Judge a whole head of ``head_bytes`` bytes."""
+    if head_bytes > limits.max_header_bytes:
+        return 431
+    if len(request.target) > MAX_TARGET_BYTES:
+        return 414
+    if request.method in (b"CONNECT", b"PRI"):
+        return 501  # no tunnels to elsewhere; PRI is HTTP/2 (RFC 9113 3.4)
+    if request.codings is not None and request.codings != [b"chunked"]:
+        return 501  # RFC 9112 6.1
+    if request.expect and request.expect != b"100-continue":
+        return 417
     return None
 
 
-def path_of(target: bytes) -> bytes:
-    """Return the path of a target without its query (RFC 9112 3.2.1, 3.2.2)."""
-    if not target.startswith(b"/"):
-        target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-    return target.partition(b"?")[0]
+def refused_partial_head(received: bytes, limits: ServerLimits) -> int | None:
+    """Judge the beginning of a head that has not ended yet."""
+    if b"\r\n" not in received and len(received) > MAX_TARGET_BYTES:
+        return 414
+    return 431 if len(received) > limits.max_header_bytes else None
+
+
+def refused_body(body_bytes: int, server: ServerLimits, route: RouteLimits) -> int | None:
+    """Judge a body by its announced length, or by what came of it so far: refused, never truncated."""
+    for limit in (route.max_body, server.max_body):
+        if limit and body_bytes > limit:
+            return 413
+    return None

@@ -1,28 +1,28 @@
-"""Which worker gets the next request: the one with the fewest in flight, of these the next in turn."""
+"""Which of a page's workers gets a request: the one with the least in flight; among equals, in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 
 class Loaded(Protocol):
-    """What can be chosen."""
+    """Something that requests are in flight for."""
 
-    number: int
-    in_flight: int
+    @property
+    def in_flight(self) -> int:
+        """Requests that it has not answered."""
+        ...
 
 
-WorkerT = TypeVar("WorkerT", bound=Loaded)
+LoadedT = TypeVar("LoadedT", bound=Loaded)
 
 
-def choose(workers: Sequence[WorkerT], avoid: Collection[int], turn: int) -> WorkerT | None:
-    """Return the least loaded worker that is not in ``avoid``; ``turn`` breaks ties in rotation."""
-    if len(workers) == 1 and not avoid:
-        return workers[0]
-    best: WorkerT | None = None
-    for offset in range(len(workers)):
-        worker = workers[(turn + offset) % len(workers)]
-        if worker.number not in avoid and (best is None or worker.in_flight < best.in_flight):
-            best = worker
-    return best
+def pick(workers: Sequence[LoadedT], turn: int) -> LoadedT:
+    """Return the least loaded of ``workers``, which is not empty.
+
+    ``turn`` is any number that grows by one with each choice: the search begins there, so that equals
+    alternate.
+    """
+    start = turn % len(workers)
+    return min((*workers[start:], *workers[:start]), key=lambda worker: worker.in_flight)

@@ -1,491 +1,514 @@
-"""A client's connection: parses requests, answers them in order.
+"""A client's connection: requests are read from it, one at a time, and their answers written to it.
 
-It carries one :class:`Exchange` at a time; what a client pipelines behind it waits, unread beyond what has come.
+The exchange decides what the bytes are; here they are read and written, and what it decides is done. The
+methods stand in the order in which things happen to a request.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+import fcntl
+import math
+import socket
+import struct
+import termios
+from typing import TYPE_CHECKING
 
-from tqserver.model.routing import normalise
-from tqserver.proxy import admission, balancer, connections, flow
-from tqserver.proxy.admission import Refusal
-from tqserver.proxy.exchange import KEPT_BODY_BYTES, AfterLoss, Exchange
-from tqserver.proxy.replies import reply
-from tqserver.proxy.table import Row, WorkerState
+from tqserver.proxy import replies
+from tqserver.proxy.admission import refused_body, refused_head, refused_partial_head
+from tqserver.proxy.exchange import CONTINUE, Exchange, Loss, Phase, Then, Verdict
+from tqserver.proxy.flow import BACKLOG, HIGH_WATER_BYTES, OPPOSITE_FULL, Flow
+from tqserver.proxy.forwarding import Peer
+from tqserver.proxy.table import Route, Worker
+from tqserver.proxy.tunnel import CLOSE_SERVICE_RESTART, FrameBoundary
 from tqserver.proxy.upstream import Upstream
-from tqserver.wire.headers import Fields
-from tqserver.wire.http1 import LAST_CHUNK, ParseError, UpgradeAt, request_parser
+from tqserver.wire.http1 import (
+    BadMessage,
+    ChunkedBody,
+    LengthBody,
+    RequestReader,
+    ResponseHead,
+    head_end,
+)
+from tqserver.wire.messages import Failure
 
 if TYPE_CHECKING:
-    from tqserver.proxy.server import ProxyServer
+    from tqserver.proxy.home import Home
 
-WEBSOCKET_RESTART = b"\x88\x02\x03\xf4"  # a close frame with status 1012 (RFC 6455 7.4.1, IANA)
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LINGER_SECONDS = 2.0
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
-class Downstream(asyncio.Protocol):
-    """One connection from a client."""
+class Downstream(Flow):
+    """One connection of a client.
 
-    def __init__(self, proxy: ProxyServer) -> None:
-        self._proxy = proxy
-        self._transport: asyncio.Transport | None = None
-        self._valve: flow.Valve | None = None
-        self._parser = request_parser(self)
-        self._receiving: Exchange | None = None
-        self._serving: Exchange | None = None
-        self._queued: list[Exchange] = []
-        self._head_bytes = 0
-        self._row: Row | None = None
-        self._worker: WorkerState | None = None
-        self._upstream: Upstream | None = None
-        self._out: list[bytes] = []
-        self._early: list[bytes] = []  # what came behind an upgrade request, before its answer
-        self._switching = False
-        self._tunnel = False
-        self._is_websocket = False
-        self._forwarded = b""
-        self._trusted = False
-        self._touched = 0.0
-        self._write_paused = False
-        self.is_waiting = False
+    ``exchange`` and ``route`` are set while a request is being answered, ``worker`` while it is in flight for
+    one, ``upstream`` while it has a connection. ``deadline`` bounds whatever is waited for.
+    """
 
-    # --- asyncio ------------------------------------------------------------------------------------------
+    __slots__ = (
+        "_backlog", "_body", "_frames", "_has_served", "_home", "_is_lingering", "_is_waiting", "_peer",
+        "_reader", "_searched", "_unsent_bytes", "deadline", "exchange", "route", "upstream", "worker",
+    )  # fmt: skip
+
+    def __init__(self, home: Home) -> None:
+        super().__init__()
+        self._home = home
+        self._backlog = b""  # read, and not used yet
+        self._reader = RequestReader()
+        self._searched = 0  # bytes of the backlog that hold no end of a head
+        self._body: LengthBody | ChunkedBody | None = None  # what is still to come of the request
+        self._frames: FrameBoundary | None = None
+        self._has_served = False
+        self._is_lingering = False
+        self._is_waiting = False
+        self._unsent_bytes = 0
+        self.deadline = math.inf
+        self.exchange: Exchange | None = None
+        self.route: Route | None = None
+        self.worker: Worker | None = None
+        self.upstream: Upstream | None = None
+
+    def opposite(self) -> Flow | None:
+        """What is written to the client is read from the worker."""
+        return self.upstream
+
+    # --- a request comes ------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client connected."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._valve = flow.Valve(self._transport)
-        flow.limit(self._transport)
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, tuple) else "unknown"
-        self._trusted = self._proxy.is_trusted(address)
-        self._forwarded = b"x-forwarded-for: %b\r\nx-forwarded-proto: http\r\n" % address.encode()
-        self._touched = self._proxy.now()
-        self._proxy.clients.add(self)
+        """A client has connected (asyncio)."""
+        super().connection_made(transport)
+        address = transport.get_extra_info("peername")
+        self._peer = Peer(address[0] if address else "", b"http", self._home.table.trusted)
+        self._home.clients.add(self)
+        self._wait(self._home.table.limits.idle_timeout_seconds)
+
+    def _wait(self, seconds: float) -> None:
+        self.deadline = self._home.ticker.now + seconds
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
-        self._touched = self._proxy.now()
-        if self._tunnel:
-            if self._upstream is not None:
-                self._upstream.write(data)
+        """Bytes came (asyncio)."""
+        if self._is_lingering:
             return
-        if self._switching:
-            self._early.append(data)
-            self.pause("switching")
-            return
-        if self._receiving is None or not self._receiving.method:
-            self._head_bytes += len(data)
-        try:
-            self._parser.feed_data(data)
-        except UpgradeAt as upgrade:
-            self._switching = True
-            if rest := data[upgrade.args[0] :]:
-                self._early.append(rest)
-        except ParseError:
-            self._refuse(admission.MALFORMED)
-            return
-        if self._head_bytes > self._proxy.limits.max_header_bytes + len(data):
-            self._refuse(admission.HEAD_TOO_LARGE)
-
-    def eof_received(self) -> bool:
-        """The client sends no more; it may still wait for its answer (a half-closed connection)."""
-        if self._serving is not None and not self._tunnel:
-            self._serving.keep_alive = False
-            return self._serving.received
-        return False
-
-    def pause_writing(self) -> None:
-        """The client does not read: stop reading the worker."""
-        self._write_paused = True
-        if self._upstream is not None and self._upstream.valve is not None:
-            self._upstream.valve.close("client")
-
-    def resume_writing(self) -> None:
-        """The client reads again."""
-        self._write_paused = False
-        self._touched = self._proxy.now()
-        if self._upstream is not None and self._upstream.valve is not None:
-            self._upstream.valve.open("client")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone: nobody waits for the worker's answer any more."""
-        self._proxy.clients.discard(self)
-        self._proxy.waiting.discard(self)
-        self._proxy.client_left()
-        self.is_waiting = False
-        self._transport = None
-        upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            upstream.close()
-        self._release()
-
-    def pause(self, reason: str) -> None:
-        """Stop reading the client."""
-        if self._valve is not None:
-            self._valve.close(reason)
-
-    def resume(self, reason: str) -> None:
-        """Read the client again."""
-        if self._valve is not None:
-            self._valve.open(reason)
-
-    # --- llhttp -------------------------------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        exchange = self._receiving = Exchange()
-        if self._serving is None:
-            self._serving = exchange
+        if self.exchange is None and not self.is_full:
+            self._read_head(data)
+        elif self.upstream is not None and self._body is not None:
+            self._forward(self.upstream, self._body, data)
+        elif self.upstream is not None and self.exchange is not None and self.exchange.phase is Phase.TUNNEL:
+            self.upstream.transport.write(data)
         else:
-            self._queued.append(exchange)
-            self.pause("pipeline")
+            self._put_by(data)
 
-    def on_url(self, target: bytes) -> None:
-        """Part of the target."""
-        if self._receiving is not None:
-            self._receiving.target += target
+    def _put_by(self, data: bytes) -> None:
+        """Too early for these bytes: no worker is chosen yet, or an earlier request is being answered."""
+        self._backlog += data
+        if len(self._backlog) >= HIGH_WATER_BYTES:
+            self.hold(BACKLOG)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field."""
-        if self._receiving is not None:
-            self._receiving.fields.append((name.lower(), value))
+    def _take_backlog(self) -> bytes:
+        backlog, self._backlog = self._backlog, b""
+        self.let_go(BACKLOG)
+        return backlog
 
-    def on_headers_complete(self) -> None:
-        """The head is complete."""
-        exchange, parser = self._receiving, self._parser
-        if exchange is None:
-            return
-        self._head_bytes = 0
-        exchange.head_received(
-            parser.get_method(),
-            parser.get_http_version(),
-            parser.should_keep_alive(),
-            parser.should_upgrade(),
-            self._proxy.new_request_id(),
-        )
-        if exchange is self._serving:
-            self._begin(exchange)
-
-    def on_body(self, body: bytes) -> None:
-        """Part of the body."""
-        exchange = self._receiving
-        if exchange is None:
-            return
-        framed = exchange.body_received(body)
-        limit = self._proxy.limits.max_body
-        if limit and exchange.body_bytes > limit:
-            self._refuse(admission.TOO_LARGE)
-        elif exchange is self._serving and exchange.sent_upstream and self._upstream is not None:
-            self._upstream.write(framed)
-        elif exchange.body_bytes > KEPT_BODY_BYTES:
-            self.pause("body")  # until a worker has been chosen
-
-    def on_message_complete(self) -> None:
-        """The request is complete."""
-        exchange, self._receiving = self._receiving, None
-        if exchange is None:
-            return
-        exchange.received = True
-        begun = exchange is self._serving and exchange.sent_upstream
-        if begun and exchange.is_chunked_up and self._upstream is not None:
-            self._upstream.write(LAST_CHUNK)
-
-    # --- towards a worker ---------------------------------------------------------------------------------
-
-    def _begin(self, exchange: Exchange) -> None:
-        refusal = admission.refuse_head(exchange.version, exchange.target, exchange.fields, self._proxy.limits.max_body)
-        if refusal is not None:
-            self._refuse(refusal)
-            return
+    def _read_head(self, received: bytes) -> None:
+        data = self._backlog + received if self._backlog else received
+        if data[0] in b"\r\n":  # RFC 9112 2.2: an empty line before a request is ignored
+            data = data.lstrip(b"\r\n")
         try:
-            path = normalise(admission.path_of(exchange.target).decode("utf-8"))
-        except UnicodeDecodeError:
-            path = None
-        if path is None:
-            self._refuse(Refusal(400, "the path is not a valid one"))
+            end = head_end(data, self._searched)
+            if not end:
+                self._wait_for_head(data)
+                return
+            request = self._reader.read(data[:end])
+        except BadMessage as error:
+            self._reject(error.status, str(error))
             return
-        exchange.path = path
+        self._backlog = data[end:]
+        self._searched = 0
+        if self._reasons and len(self._backlog) < HIGH_WATER_BYTES:
+            self.let_go(BACKLOG)
+        home = self._home
+        self.exchange = exchange = Exchange(
+            request, request.request_id or home.next_request_id(), self._peer.fields(request)
+        )
+        refused = refused_head(request, end, home.table.limits)
+        if refused is not None:
+            self.reply(refused)
+            return
+        if not exchange.request_done:
+            self._body = exchange.request_body_reader()
         self.dispatch()
 
+    def _wait_for_head(self, data: bytes) -> None:
+        if data and not self._searched:  # the head as a whole is bounded, not the silence within it
+            self._wait(self._home.table.limits.read_timeout_seconds)
+        self._backlog = data
+        self._searched = len(data)
+        self.let_go(BACKLOG)
+        refused = refused_partial_head(data, self._home.table.limits)
+        if refused is not None:
+            self._reject(refused)
+
+    def _reject(self, status: int, detail: str = "") -> None:
+        """What came is not a request: answer, and read nothing more."""
+        reply = replies.Reply(status, self._home.next_request_id(), keep_alive=False, detail=detail)
+        self.transport.write(self._home.render(reply, None))
+        self._linger()
+
     def dispatch(self) -> None:
-        """Send the exchange to a worker, or let it wait for one."""
-        exchange = self._serving
-        if exchange is None:
-            return
-        match = self._proxy.table.routes.match(exchange.path)
-        if match is None:
-            self._refuse(Refusal(404, "no page answers this path"))
-            return
-        row = self._row = match.value
-        row.turn += 1
-        worker = balancer.choose(row.workers, exchange.tried, row.turn)
-        if worker is None:
-            self._wait(row)
-            return
-        self._stop_waiting()
-        self._worker = worker
-        worker.in_flight += 1
-        idle = connections.take_idle(worker)
-        if idle is not None:
-            self._send(idle)
-        else:
-            self._proxy.start(self._connect(worker, exchange))
-
-    async def _connect(self, worker: WorkerState, exchange: Exchange) -> None:
+        """Find the page that answers and have a worker chosen: at first, and again after each snapshot."""
+        assert self.exchange is not None
         try:
-            connection = await connections.connect(worker)
-        except OSError as error:
-            if self._serving is exchange and self._worker is worker:
-                self._proxy.refused(worker.number, str(error))
-                exchange.tried.add(worker.number)
-                self._after_loss(exchange.lost(written=False), "no worker accepts connections")
+            route = self._home.table.find(self.exchange.request.path)
+        except BadMessage as error:
+            self.reply(400, detail=str(error))
             return
-        if self._serving is exchange and self._worker is worker and self._transport is not None:
-            self._send(connection)
-        else:
-            connection.close()
-
-    def _send(self, connection: Upstream) -> None:
-        exchange = self._serving
-        assert exchange is not None
-        self._upstream = connection
-        connection.serve(self, is_head=exchange.method == b"HEAD")
-        if self._write_paused and connection.valve is not None:
-            connection.valve.close("client")
-        data = exchange.upstream_head(self._forwarded, self._trusted) + exchange.kept_body()
-        if exchange.received and exchange.is_chunked_up:
-            data += LAST_CHUNK
-        elif not exchange.received and not exchange.sent_upstream and exchange.expects_continue():
-            self._write(CONTINUE)
-        connection.write(data)
-        exchange.sent_upstream = True
-        self._touched = self._proxy.now()
-        self.resume("body")
-
-    def _wait(self, row: Row) -> None:
-        exchange = self._serving
-        assert exchange is not None
-        if row.entry.failure is not None and not row.workers:
-            self._fail(503, self._proxy.shown(row.entry.failure))
-        elif not self.is_waiting:
-            if len(self._proxy.waiting) >= row.entry.limits.queue:
-                self._fail(503, "too many requests wait for this page")
+        if route is None or self.route is None or route.page is not self.route.page:
+            self._enter(route)
+        self.route = route
+        if route is None:
+            self.reply(404)
+            return
+        if self._body is not None:
+            announced = self.exchange.request.content_length
+            refused = refused_body(announced, self._home.table.limits, route.limits)
+            if refused is not None:
+                self.reply(refused)
                 return
-            self.is_waiting = True
-            self._touched = self._proxy.now()
-            self._proxy.waiting.add(self)
-            self._proxy.demand(row.entry.page)
+        self._home.dispatcher.dispatch(self, route, self.exchange)
 
-    def _stop_waiting(self) -> None:
-        if self.is_waiting:
-            self.is_waiting = False
-            self._proxy.waiting.discard(self)
+    def _enter(self, route: Route | None) -> None:
+        """This page answers."""
+        if self.route is not None:
+            self._leave_page()
+        if route is not None:
+            route.page.requests += 1
+            route.page.in_flight += 1
 
-    # --- from a worker ------------------------------------------------------------------------------------
+    def _leave_page(self) -> None:
+        if self.route is not None:
+            page = self.route.page
+            page.in_flight -= 1
+            if page.waiting:
+                self._home.dispatcher.stop_waiting(self, page)
+            self.route = None
 
-    def upstream_head(self, status: int, reason: bytes, fields: Fields) -> None:
-        """The worker's response begins."""
-        if self._serving is not None:
-            self._out.append(self._serving.response_head(status, reason, fields, leaving=self._proxy.is_leaving))
+    # --- a worker gets it -----------------------------------------------------------------------------------
 
-    def upstream_interim(self, status: int, reason: bytes, fields: Fields) -> None:
-        """The worker sent an interim response (103)."""
-        if self._serving is not None and self._serving.version == "1.1":
-            lines = b"".join(b"%b: %b\r\n" % field for field in fields)
-            self._out.append(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
+    def wait_for_worker(self, route: Route) -> None:
+        """No connection is at hand: it is waited for, however many snapshots and refusals that takes."""
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._wait(route.limits.start_timeout_seconds)
 
-    def upstream_body(self, body: bytes) -> None:
-        """Part of the worker's response."""
-        if self._serving is not None:
-            self._out.append(self._serving.framed(body))
+    def still_wants(self, exchange: Exchange, worker: Worker) -> bool:
+        """Tell whether a connection to ``worker`` is still waited for, and for this exchange."""
+        return self.exchange is exchange and self.worker is worker and exchange.phase is Phase.ADMITTED
 
-    def flush(self) -> None:
-        """Write what has been gathered, at once."""
-        if self._out:
-            self._touched = self._proxy.now()
-            out, self._out = self._out, []
-            self._write(out[0] if len(out) == 1 else b"".join(out))
+    def connection_refused(self) -> None:
+        """The worker could not be reached; nothing was sent."""
+        self._part()
+        self.dispatch()
 
-    def upstream_complete(self, connection: Upstream) -> None:
-        """The worker's response is complete."""
-        exchange = self._serving
-        if exchange is None:
+    def send_to(self, upstream: Upstream) -> None:
+        """This is the connection: send the request."""
+        exchange, route = self.exchange, self.route
+        assert exchange is not None and route is not None
+        self.upstream = upstream
+        self._is_waiting = False
+        upstream.take(self)
+        upstream.transport.write(exchange.send())
+        self._wait(route.limits.write_timeout_seconds)
+        if self._body is not None:
+            self._begin_body(upstream, self._body, exchange, route)
+
+    def _begin_body(self, upstream: Upstream, body: LengthBody | ChunkedBody, exchange: Exchange, route: Route) -> None:
+        """Only now is the body read: until here, another worker could have been chosen (pitfall 23)."""
+        self._wait(route.limits.read_timeout_seconds)
+        if self._backlog:
+            self._forward(upstream, body, self._take_backlog())
+        elif exchange.request.expect:
+            exchange.request.expect = b""
+            self.transport.write(CONTINUE)
+
+    def _forward(self, upstream: Upstream, body: LengthBody | ChunkedBody, data: bytes) -> None:
+        """Some of the request's body came."""
+        exchange, route = self.exchange, self.route
+        assert exchange is not None and route is not None
+        try:
+            content = body.feed(data)
+        except BadMessage as error:
+            self._obey(exchange.request_refused(400), str(error))
             return
-        if exchange.out_chunked:
-            self._write(LAST_CHUNK)
-        self._upstream = None
-        if exchange.received:
-            connections.keep(connection, self._proxy.now())
+        framed = exchange.request_body(content) if content else b""
+        refused = refused_body(exchange.body_bytes, self._home.table.limits, route.limits)
+        if refused is not None:
+            self._obey(exchange.request_refused(refused), "the request's body is too large")
+            return
+        self._wait(route.limits.read_timeout_seconds)
+        if body.done:
+            self._body = None
+            self._backlog = body.rest
+            framed += exchange.request_end()
+            self._wait(route.limits.write_timeout_seconds)
+        if framed:
+            upstream.transport.write(framed)
+
+    # --- it answers -----------------------------------------------------------------------------------------
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx came."""
+        assert self.exchange is not None
+        self.transport.write(self.exchange.interim(head))
+        self.heard_something()
+
+    def heard_something(self) -> None:
+        """The worker is not silent."""
+        assert self.route is not None
+        self._wait(self.route.limits.write_timeout_seconds)
+
+    def switched(self, head: ResponseHead, rest: bytes) -> None:
+        """A 101 and what followed it: this is a tunnel now. Raises :class:`BadMessage` if not asked for."""
+        exchange, upstream = self.exchange, self.upstream
+        assert exchange is not None and upstream is not None
+        self.transport.write(exchange.switch(head) + rest)
+        self.deadline = math.inf  # its ends watch over it; of a client that vanished, TCP keep-alive tells
+        if exchange.request.upgrade.lower() == b"websocket":
+            self._frames = FrameBoundary()
+            self._frames.feed(rest)
+        if self._backlog:
+            upstream.transport.write(self._take_backlog())
+
+    def answered(self, head: ResponseHead, rest: bytes) -> None:
+        """The head of the answer and what followed it. A small answer is whole here, and written at once."""
+        exchange = self.exchange
+        assert exchange is not None
+        if self._home.is_leaving:
+            exchange.keep_alive = False
+        out = exchange.response_head(head, self._home.ticker.date)
+        body = exchange.answer_body
+        if rest:
+            out += exchange.response_body(body.feed(rest))
+        if body.done:
+            self._finish(exchange, out)
         else:
-            connection.close()  # the rest of the request is still on its way there
-        self._release()
-        self._finish(exchange.finished())
+            self.transport.write(out)
+            self.heard_something()
 
-    def upstream_lost(self, connection: Upstream, reason: str) -> None:
-        """The worker's connection ended before its response did."""
-        exchange = self._serving
-        self._upstream = None
-        if exchange is None:
+    def answer_body(self, received: bytes) -> None:
+        """More of the answer's body, or of what is no longer HTTP. Raises :class:`BadMessage`."""
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.phase is Phase.TUNNEL:
+            if self._frames is not None:
+                self._frames.feed(received)
+            self.transport.write(received)
             return
-        self._out.clear()
-        worker = connection.worker
-        if connection.served <= 1:  # not merely an idle connection that was closed as it was used
-            exchange.tried.add(worker.number)
-            self._proxy.refused(worker.number, reason)
-        self._after_loss(exchange.lost(written=True), f"the worker failed: {reason}")
-
-    def _after_loss(self, action: AfterLoss, message: str) -> None:
-        self._release()
-        if action is AfterLoss.RETRY:
-            self.dispatch()
-        elif action is AfterLoss.REPLY:
-            self._fail(502, message)
+        out = exchange.response_body(exchange.answer_body.feed(received))
+        if exchange.answer_body.done:
+            self._finish(exchange, out)
         else:
-            self.abort()
+            self.transport.write(out)
+            self.heard_something()
 
-    def _release(self) -> None:
-        """The worker has one less in flight here."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.in_flight -= 1
-            self._proxy.table.rest(worker)
+    def _finish(self, exchange: Exchange, out: bytes) -> None:
+        """The answer is whole."""
+        self.transport.write(out + exchange.response_end())
+        upstream = self.upstream
+        assert upstream is not None
+        self._part()
+        if exchange.worker_keeps_alive and exchange.request_done and not exchange.answer_body.rest:
+            upstream.release()
+            self._home.dispatcher.keep(upstream)
+        else:
+            upstream.discard()
+        self._end(exchange)
 
-    # --- tunnels ------------------------------------------------------------------------------------------
+    def _part(self) -> None:
+        """The request is in flight for no worker now."""
+        self.upstream = None
+        if self._reasons:
+            self.let_go(OPPOSITE_FULL)
+        if self.worker is not None:
+            self._home.dispatcher.part(self, self.worker)
+            self.worker = None
 
-    def upstream_switches(self, reason: bytes, fields: Fields) -> None:
-        """The worker accepted the upgrade: both sides are a tunnel from now on."""
-        exchange = self._serving
-        if exchange is None or self._upstream is None:
-            return
-        self._out.append(exchange.switching_head(reason, fields))
-        self._tunnel = True
-        self._is_websocket = any(name == b"upgrade" and value.lower() == b"websocket" for name, value in fields)
-        if self._early:
-            self._upstream.write(b"".join(self._early))
-            self._early.clear()
-        self.resume("switching")
+    def _end(self, exchange: Exchange) -> None:
+        """The client has its answer: read the next request, or close."""
+        unread = self._body is not None
+        self._leave_page()
+        self.exchange = None
+        self._body = None
+        self._is_waiting = False
+        self._has_served = True
+        if exchange.keep_alive and not self._home.is_leaving:
+            self._wait(self._home.table.limits.idle_timeout_seconds)
+            if self._backlog:
+                asyncio.get_running_loop().call_soon(self._next)
+        elif unread or self._backlog:
+            self._linger()
+        else:
+            self.transport.close()
 
-    def tunnelled(self, data: bytes) -> None:
-        """Bytes from the worker's end of the tunnel."""
-        self._touched = self._proxy.now()
-        if data:
-            self._write(data)
+    def _next(self) -> None:
+        """A request came before the last was answered: now is its time, if the client takes its answers."""
+        if self.exchange is None and not self.is_full and self._backlog and not self.transport.is_closing():
+            self._read_head(b"")
 
-    def tunnel_ended(self) -> None:
-        """The worker closed its end."""
-        self._upstream = None
-        self._release()
-        if self._transport is not None:
-            self._transport.close()
+    def resume_writing(self) -> None:
+        """The client reads again (asyncio)."""
+        super().resume_writing()
+        self._next()
 
-    # --- ends ---------------------------------------------------------------------------------------------
+    # --- it does not ----------------------------------------------------------------------------------------
 
-    def _finish(self, close: bool) -> None:
-        """The exchange is over: the next in line, or none."""
-        self._serving = None
-        if self._transport is None:
-            return
-        if close or self._switching or self._proxy.is_leaving:
-            self._transport.close()
-            return
-        if self._queued:
-            self._serving = self._queued.pop(0)
-            if not self._queued:
-                self.resume("pipeline")
-            if self._serving.method:
-                self._begin(self._serving)
+    def upstream_lost(self, upstream: Upstream, loss: Loss, *, clean: bool, reason: str) -> None:
+        """The worker's connection is lost, and the answer was not known to be whole."""
+        exchange, worker = self.exchange, self.worker
+        assert exchange is not None and worker is not None
+        if exchange.phase is Phase.SENT and not upstream.heard and loss is Loss.BROKEN:
+            self._home.dispatcher.complain(worker, reason)
+        self._part()
+        self._obey(exchange.upstream_lost(loss, heard=upstream.heard, clean=clean), reason)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        self._answer(refusal.status, refusal.message, close=refusal.close)
+    def _obey(self, verdict: Verdict, reason: str) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        match verdict.then:
+            case Then.RETRY:
+                self._is_waiting = False
+                self.dispatch()
+            case Then.REPLY:
+                self.reply(verdict.status, detail=reason)
+            case Then.FINISH:
+                was_tunnel = exchange.phase is Phase.TUNNEL
+                self.transport.write(b"" if was_tunnel else exchange.response_end())
+                self._end(exchange)
+            case Then.CUT:
+                self._cut(exchange, reason)
 
-    def _fail(self, status: int, message: str) -> None:
-        self._proxy.failures += 1
-        self._answer(status, message, close=False)
+    def reply(self, status: int, *, detail: str = "", failure: Failure | None = None) -> None:
+        """Answer in the worker's place."""
+        exchange = self.exchange
+        assert exchange is not None
+        self._drop_upstream()
+        if self._home.is_leaving:
+            exchange.keep_alive = False
+        reply = replies.Reply(status, exchange.request_id, exchange.reply(), detail, failure)
+        if status >= 500 and self.route is not None:
+            self.route.page.failures += 1
+            self._home.note_failure(self.route.page.name, reply, failure.message if failure else detail)
+        self.transport.write(self._home.render(reply, exchange.request))
+        self._end(exchange)
 
-    def _answer(self, status: int, message: str, *, close: bool) -> None:
-        exchange = self._serving
-        if exchange is not None and exchange.response_begun:
-            self.abort()
-            return
-        self._stop_waiting()
-        upstream, self._upstream = self._upstream, None
+    def _drop_upstream(self) -> None:
+        upstream = self.upstream
+        self._part()
         if upstream is not None:
-            upstream.close()
-        self._release()
-        unread = exchange is None or not exchange.received or not exchange.keep_alive
-        has_body = exchange is not None and (exchange.is_chunked_up or exchange.body_bytes > 0)
-        ends = close or self._proxy.is_leaving or (unread and (has_body or exchange is None or not _is_plain(exchange)))
-        failure = self._row.entry.failure if self._row is not None and status == 503 else None
-        self._write(
-            reply(
-                exchange,
-                status,
-                message,
-                close=ends,
-                dev=self._proxy.table.snapshot.mode == "dev",
-                failure=failure,
-            )
-        )
-        self._finish(ends)
+            upstream.discard()
 
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+    def _cut(self, exchange: Exchange, reason: str) -> None:
+        """End an answer that is not whole, so that the client sees it."""
+        self._home.note_cut(self.route.page.name if self.route else "", exchange.request_id, reason)
+        self._drop_upstream()
+        self._leave_page()
+        self.exchange = None
+        if exchange.ends_with_connection:  # only a reset tells such a body from a whole one
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
+        elif self.is_full:
+            self.transport.abort()
+        else:
+            self.transport.close()
 
-    def abort(self) -> None:
-        """Cut the connection: a response that is not complete must not look so."""
-        if self._transport is not None:
-            self._transport.abort()
+    def _linger(self) -> None:
+        """Close when the client has seen the answer.
+
+        Were it closed while bytes of the client are unread, the kernel would reset the connection, and the
+        client could lose the answer (RFC 9112 9.6).
+        """
+        self._is_lingering = True
+        self._backlog = b""
+        self.let_go(BACKLOG)
+        self._wait(LINGER_SECONDS)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone (asyncio)."""
+        self._home.clients.discard(self)
+        exchange, upstream = self.exchange, self.upstream
+        if exchange is None:
+            return
+        self._part()
+        self._leave_page()
+        self.exchange = None
+        if upstream is not None:
+            if exchange.phase is Phase.TUNNEL:
+                upstream.close()
+            else:
+                upstream.discard()
+
+    # --- it takes too long ----------------------------------------------------------------------------------
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        exchange = self.exchange
+        if self.is_full and self._client_reads():
+            self._wait(self._home.table.limits.write_timeout_seconds)
+        elif self._is_lingering or (self.is_full and exchange is None):
+            self.transport.abort()
+        elif exchange is None:
+            if self._backlog:
+                self._reject(408)
+            else:
+                self.transport.close()
+        else:
+            awaited = self._body is not None and not self.is_held
+            self._obey(exchange.fell_silent(client_awaited=awaited), "nothing came in time")
+
+    def _client_reads(self) -> bool:
+        """Tell whether less waits for the client than when last asked, in our buffer and the kernel's."""
+        fileno = self.transport.get_extra_info("socket").fileno()
+        in_kernel = int.from_bytes(fcntl.ioctl(fileno, termios.TIOCOUTQ, b"\0\0\0\0"), "little")
+        before, self._unsent_bytes = self._unsent_bytes, in_kernel + self.transport.get_write_buffer_size()
+        return self._unsent_bytes != before
 
     def cut(self) -> None:
-        """The drain deadline of its worker has passed."""
-        if self._tunnel and self._transport is not None:
-            if self._is_websocket:
-                self._write(WEBSOCKET_RESTART)
-            self._transport.close()
-        elif self._serving is not None and self._serving.response_begun:
-            self.abort()
-        else:
-            self._fail(503, "the worker was replaced before it answered")
+        """The worker's drain deadline has passed."""
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.phase is Phase.TUNNEL:
+            self._end_tunnel(exchange)
+            return
+        upstream = self.upstream
+        heard = upstream is not None and upstream.heard
+        self._drop_upstream()
+        self._obey(exchange.upstream_lost(Loss.BROKEN, heard=heard, clean=False), "its worker was stopped")
 
-    @property
-    def worker_number(self) -> int:
-        """The worker that it has something in flight for, 0 if none."""
-        return self._worker.number if self._worker is not None else 0
+    def _end_tunnel(self, exchange: Exchange) -> None:
+        """Say so in between two frames; within one, or in another protocol, the end must speak for itself."""
+        self._drop_upstream()
+        self._leave_page()
+        self.exchange = None
+        if self._frames is not None and self._frames.is_between_frames:
+            self.transport.write(CLOSE_SERVICE_RESTART)
+            self._linger()
+        else:
+            self.transport.close()
 
     def leave(self) -> None:
-        """The proxy leaves: close now if nothing is in flight."""
-        if self._serving is None and self._transport is not None:
-            self._transport.close()
-
-    def check(self, now: float) -> None:
-        """Called about once a second: is somebody silent for too long?"""
-        silent, limits, exchange = now - self._touched, self._proxy.limits, self._serving
-        if self._tunnel:
+        """The proxy leaves: close if idle; what has just connected may still ask once."""
+        if self.exchange is not None or self._is_lingering:
             return
-        if self._write_paused:
-            if silent > limits.write_timeout_seconds:
-                self.abort()
-        elif exchange is None:
-            if silent > limits.idle_timeout_seconds and self._transport is not None:
-                self._transport.close()
-        elif not exchange.method:
-            if silent > limits.read_timeout_seconds:
-                self._answer(408, "the request head did not come", close=True)
-        elif self._row is not None and self.is_waiting:
-            if silent > self._row.entry.limits.start_timeout_seconds:
-                self._fail(503, "no worker became ready in time")
-        elif not exchange.received and self._valve is not None and self._valve.is_open:
-            if silent > limits.read_timeout_seconds:
-                self._answer(408, "the request body did not come", close=True)
-        elif self._row is not None and silent > self._row.entry.limits.write_timeout_seconds:
-            self._fail(504, "the worker did not answer in time")
+        if self._has_served and not self._backlog:
+            self.transport.close()
+        else:
+            self.deadline = min(self.deadline, self._home.ticker.now + LINGER_SECONDS)
 
-
-def _is_plain(exchange: Exchange) -> bool:
-    """A request without a body, whose connection goes on after its answer."""
-    has_body = any(name == b"content-length" and value != b"0" for name, value in exchange.fields)
-    return exchange.keep_alive and not has_body and not exchange.is_chunked_up
+    def give_up(self) -> None:
+        """The proxy's own deadline has passed."""
+        if self.exchange is not None and self.exchange.phase is Phase.TUNNEL:
+            self._end_tunnel(self.exchange)
+        else:
+            self.transport.abort()

@@ -1,207 +1,285 @@
-"""One request, from its head to the last byte of its response. The spine of the proxy.
+"""The life of one request, from its head to the end of its answer.
 
-Pure: bytes and decisions only. The methods stand in the order in which things happen; ``downstream`` and
-``upstream`` call them and move what they return.
+::
 
-    received -> upstream_head -> (lost: retry or give up) -> response_head -> body -> finished
+    ADMITTED --send--> SENT --response_head--> ANSWERING --response_end--> DONE
+       ^                |  \\
+       +---- RETRY -----+   +--switch--> TUNNEL
+
+This decides; downstream, upstream and dispatch do. Bytes go in and bytes come out; there is no socket, no
+clock and no chance here. The methods stand in the order in which things happen; below them is what can go
+wrong, each with a verdict.
+
+The rules that matter: a request is sent again only if nothing of an answer came and sending it twice does no
+harm; an answer that was cut short is cut short for the client too, never ended as if it were whole.
 """
 
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 
-from tqserver.wire.headers import FORWARDING, HOP_BY_HOP, Fields, is_request_id, tokens
-from tqserver.wire.http1 import chunk
+from tqserver.wire.http1 import (
+    LAST_CHUNK,
+    BadMessage,
+    Body,
+    ChunkedBody,
+    EndlessBody,
+    LengthBody,
+    RequestHead,
+    ResponseHead,
+    chunk,
+)
 
-KEPT_BODY_BYTES = 65536  # of a request's body, so that it can be sent again
-MOST_TRIES = 4
-# RFC 9110 9.2.2: doing it twice is as doing it once.
-_IDEMPOTENT = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
+IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 9.2.2
+KEPT_BODY_BYTES = 64 * 1024  # of a body that could have to be sent again
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BODILESS = frozenset((204, 304))  # RFC 9110 6.4.1; answers to HEAD besides
 
 
-class AfterLoss(enum.Enum):
-    """What to do when a worker's connection is lost."""
+class Phase(enum.Enum):
+    """Where in its life a request is."""
 
-    RETRY = "retry"  # nothing was answered and the request can be sent again
-    REPLY = "reply"  # nothing was answered; the client gets 502
-    ABORT = "abort"  # part of a response was sent: cut it short, never end it cleanly
+    ADMITTED = "admitted"  # no worker has it: one is being chosen, waited for, connected to
+    SENT = "sent"  # a worker has its head, and has not answered
+    ANSWERING = "answering"  # the client has the head of an answer
+    TUNNEL = "tunnel"  # no longer HTTP
+    DONE = "done"
+
+
+class Framing(enum.Enum):
+    """How the client knows where the answer's body ends."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+class Loss(enum.Enum):
+    """How a worker's connection was lost."""
+
+    REFUSED = "refused"  # never opened, or given up before anything was written to it
+    STALE = "stale"  # had served before: it may have been closed just as it was used again
+    BROKEN = "broken"  # was new: the worker closed it, or died
+    GARBLED = "garbled"  # what came on it was not HTTP
+
+
+class Then(enum.Enum):
+    """What is to be done now."""
+
+    RETRY = "retry"  # dispatch it again
+    REPLY = "reply"  # answer in the worker's place
+    CUT = "cut"  # the client must see that the answer is not whole
+    FINISH = "finish"  # the answer is whole
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done now, and the status of a reply."""
+
+    then: Then
+    status: int = 0
+
+
+RETRY = Verdict(Then.RETRY)
+CUT = Verdict(Then.CUT)
+FINISH = Verdict(Then.FINISH)
 
 
 class Exchange:
-    """A request and its response."""
+    """One request and its answer.
+
+    ``forwarding`` are the forwarding fields' lines. ``answer_body`` reads the body of the worker's answer,
+    from :meth:`response_head` on. ``keep_alive`` tells whether the client's connection survives this
+    exchange.
+    """
 
     __slots__ = (
-        "_body",
-        "_body_bytes",
-        "_close_after",
-        "fields",
-        "is_chunked_up",
-        "is_upgrade",
-        "keep_alive",
-        "method",
-        "out_chunked",
-        "out_until_close",
-        "path",
-        "received",
-        "request_id",
-        "response_begun",
-        "response_done",
-        "sent_upstream",
-        "status",
-        "target",
-        "tried",
-        "tries",
-        "version",
-    )
+        "_forwarding", "_framing", "_kept", "_losses", "answer_body", "body_bytes", "is_repeatable",
+        "keep_alive", "needs_fresh_connection", "phase", "request", "request_done", "request_id", "status",
+        "worker_keeps_alive",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
-        self.method = b""
-        self.target = b""
-        self.path = ""
-        self.version = "1.1"
-        self.fields: Fields = []
-        self.request_id = b""
-        self.keep_alive = True
-        self.is_upgrade = False
-        self.is_chunked_up = False
-        self.received = False  # the whole request has come
-        self.sent_upstream = False  # at least its head has been written to a worker
-        self.response_begun = False
-        self.response_done = False
-        self.out_chunked = False
-        self.out_until_close = False
+    # --- as it goes ---------------------------------------------------------------------------------------
+
+    def __init__(self, request: RequestHead, request_id: bytes, forwarding: bytes) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.phase = Phase.ADMITTED
+        self.keep_alive = request.keep_alive
+        self.request_done = not request.has_body
+        self.is_repeatable = request.method in IDEMPOTENT
+        self.needs_fresh_connection = False
+        self.body_bytes = 0
         self.status = 0
-        self.tries = 0
-        self.tried: set[int] = set()  # workers that refused it
-        self._body: list[bytes] | None = []  # None: too much of it to keep
-        self._body_bytes = 0
-        self._close_after = False
+        self._forwarding = forwarding
+        self._framing = Framing.NONE
+        self._kept = b""
+        self._losses: tuple[Loss, ...] = ()
 
-    # --- the request --------------------------------------------------------------------------------------
+    def request_body_reader(self) -> LengthBody | ChunkedBody:
+        """Return what reads the request's body, which is to come, off the client's connection."""
+        return LengthBody(self.request.content_length) if self.request.codings is None else ChunkedBody()
 
-    def head_received(self, method: bytes, version: str, keep_alive: bool, upgrade: bool, new_id: bytes) -> None:
-        """The head is complete."""
-        self.method, self.version, self.keep_alive, self.is_upgrade = method, version, keep_alive, upgrade
-        for name, value in self.fields:
-            if name == b"transfer-encoding":
-                self.is_chunked_up = True
-            elif name == b"x-request-id" and is_request_id(value):
-                self.request_id = value
-        if not self.request_id:
-            self.request_id = new_id
+    def send(self) -> bytes:
+        """A worker's connection was chosen: return the head for it, and what was kept of the body."""
+        request = self.request
+        self.phase = Phase.SENT
+        framing = b""
+        if request.content_length >= 0:
+            framing = b"\r\nContent-Length: %d" % request.content_length
+        elif request.codings is not None:
+            framing = b"\r\nTransfer-Encoding: chunked"
+        elif request.upgrade:
+            framing = b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
+        return b"".join((
+            request.method, b" ", request.target, b" HTTP/1.1\r\nHost: ", request.host or b"",
+            request.lines, framing, self._forwarding, b"\r\nX-Request-Id: ", self.request_id,
+            b"\r\n\r\n", self._kept,
+        ))  # fmt: skip
 
-    def body_received(self, body: bytes) -> bytes:
-        """Keep a part of the body for a second try; return it as it goes upstream."""
-        self._body_bytes += len(body)
-        framed = chunk(body) if self.is_chunked_up else body
-        if self._body is not None:
-            self._body.append(framed)
-            if self._body_bytes > KEPT_BODY_BYTES and self.sent_upstream:
-                self._body = None
+    def request_body(self, content: bytes) -> bytes:
+        """Some of the request's body came: return it framed for the worker."""
+        self.body_bytes += len(content)
+        return self._keep(content if self.request.codings is None else chunk(content))
+
+    def request_end(self) -> bytes:
+        """The request is whole: return what ends it for the worker."""
+        self.request_done = True
+        return b"" if self.request.codings is None else self._keep(LAST_CHUNK)
+
+    def _keep(self, framed: bytes) -> bytes:
+        """Keep what a second worker would need, as long as it is small."""
+        if self.is_repeatable:
+            self._kept += framed
+            if len(self._kept) > KEPT_BODY_BYTES:
+                self.is_repeatable = False
+                self._kept = b""
         return framed
 
-    @property
-    def body_bytes(self) -> int:
-        """How much of the body has come."""
-        return self._body_bytes
+    def interim(self, response: ResponseHead) -> bytes:
+        """A 1xx came: return what the client gets of it.
 
-    def kept_body(self) -> bytes:
-        """Return what has come of the body, to be sent after the head."""
-        body = b"".join(self._body or ())
-        if self._body_bytes > KEPT_BODY_BYTES:
-            self._body = None
-        return body
-
-    def expects_continue(self) -> bool:
-        """Tell whether the client waits for 100 before it sends its body (RFC 9110 10.1.1)."""
-        return self.version == "1.1" and any(
-            name == b"expect" and value.lower() == b"100-continue" for name, value in self.fields
-        )
-
-    def upstream_head(self, forwarded: bytes, trusted: bool) -> bytes:
-        """Return the head for the worker, rebuilt from what was parsed.
-
-        ``forwarded`` are this proxy's own X-Forwarded-For and -Proto lines; a trusted peer's fields stay.
+        100 Continue was the proxy's to say, when the worker was chosen; HTTP/1.0 has no 1xx (RFC 9110 15.2).
         """
-        dropped = HOP_BY_HOP
-        for name, value in self.fields:
-            if name == b"connection":
-                dropped = dropped | tokens(value)  # RFC 9110 7.6.1: the fields that it names
-        lines = [b"%b %b HTTP/1.1\r\n" % (self.method, self.target)]
-        host = b""
-        has_forwarding = False
-        for name, value in self.fields:
-            if name in dropped or name in (b"x-request-id", b"expect"):
-                continue
-            if name in FORWARDING:
-                if not trusted:
-                    continue
-                has_forwarding = True
-            if name == b"host":
-                host = value
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not has_forwarding:
-            lines.append(forwarded + b"x-forwarded-host: %b\r\n" % host)
-        if self.is_chunked_up:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        if self.is_upgrade:
-            upgrade = next((value for name, value in self.fields if name == b"upgrade"), b"")
-            lines.append(b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade)
-        lines.append(b"x-request-id: %b\r\n\r\n" % self.request_id)
-        return b"".join(lines)
+        if response.status == 100 or self.request.minor == 0:
+            return b""
+        return b"".join((
+            b"HTTP/1.1", response.reason, response.lines, b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n"
+        ))  # fmt: skip
 
-    # --- losses -------------------------------------------------------------------------------------------
+    def switch(self, response: ResponseHead) -> bytes:
+        """The worker answered 101: return the head for the client, after which nothing is HTTP any more.
 
-    def lost(self, *, written: bool) -> AfterLoss:
-        """The worker's connection is lost; ``written``: something of the request was written to it."""
-        if self.response_begun:
-            return AfterLoss.ABORT
-        self.tries += 1
-        can_repeat = not written or (self.method in _IDEMPOTENT and self._body is not None)
-        return AfterLoss.RETRY if can_repeat and self.tries < MOST_TRIES else AfterLoss.REPLY
-
-    # --- the response -------------------------------------------------------------------------------------
-
-    def response_head(self, status: int, reason: bytes, fields: Fields, *, leaving: bool) -> bytes:
-        """Return the head for the client, and decide how the body is framed."""
-        self.status = status
-        self.response_begun = True
-        dropped = HOP_BY_HOP
-        has_length = False
-        for name, value in fields:
-            if name == b"connection":
-                dropped = dropped | tokens(value)
-            elif name == b"content-length":
-                has_length = True
-        lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
-        lines += [b"%b: %b\r\n" % field for field in fields if field[0] not in dropped and field[0] != b"x-request-id"]
-        has_body = self.method != b"HEAD" and status not in (204, 304)
-        if has_body and not has_length:
-            if self.version == "1.1":
-                self.out_chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
-            else:
-                self.out_until_close = True  # RFC 9112 6.3: an HTTP/1.0 client knows no chunks
-        self._close_after = leaving or self.out_until_close or not self.keep_alive or not self.received
-        if self._close_after:
-            lines.append(b"connection: close\r\n")
-        elif self.version == "1.0":
-            lines.append(b"connection: keep-alive\r\n")
-        lines.append(b"x-request-id: %b\r\n\r\n" % self.request_id)
-        return b"".join(lines)
-
-    def switching_head(self, reason: bytes, fields: Fields) -> bytes:
-        """Return the 101 response: from here on both sides are a tunnel (RFC 9110 7.8)."""
-        self.response_begun = True
+        Raises :class:`BadMessage` if nobody asked for it.
+        """
+        if not self.request.upgrade:
+            raise BadMessage("101 without a request for an upgrade")
+        self.phase = Phase.TUNNEL
         self.status = 101
-        lines = [b"%b: %b\r\n" % field for field in fields]
-        return b"HTTP/1.1 101 %b\r\n" % reason + b"".join(lines) + b"\r\n"
+        self.keep_alive = False
+        return b"".join((
+            b"HTTP/1.1", response.reason, response.lines, b"\r\nConnection: Upgrade\r\nUpgrade: ",
+            response.upgrade or self.request.upgrade, b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
+        ))  # fmt: skip
 
-    def framed(self, body: bytes) -> bytes:
-        """Return a part of the response's body as it goes to the client."""
-        return chunk(body) if self.out_chunked else body
+    def response_head(self, response: ResponseHead, date: bytes) -> bytes:
+        """The answer's head came: decide how its body is framed, and return the head for the client.
 
-    def finished(self) -> bool:
-        """The response is complete; tell whether the connection is closed after it."""
-        self.response_done = True
-        return self._close_after
+        ``date`` is used for an answer that has none (RFC 9110 6.6.1).
+        """
+        self.phase = Phase.ANSWERING
+        self.status = status = response.status
+        self.worker_keeps_alive = response.keep_alive
+        length = response.content_length
+        framing = b""
+        self.answer_body: Body
+        if self.request.method == b"HEAD" or status in _BODILESS:
+            self._framing = Framing.NONE
+            self.answer_body = LengthBody(0)
+            if length >= 0 and status != 204:  # RFC 9110 8.6
+                framing = b"\r\nContent-Length: %d" % length
+        elif length >= 0:
+            self._framing = Framing.LENGTH
+            self.answer_body = LengthBody(length)
+            framing = b"\r\nContent-Length: %d" % length
+        else:
+            self.answer_body = ChunkedBody() if response.chunked else EndlessBody()
+            self._framing = Framing.CHUNKED if self.request.minor else Framing.CLOSE
+            framing = b"\r\nTransfer-Encoding: chunked" if self.request.minor else b""
+        return b"".join((
+            b"HTTP/1.1", response.reason, response.lines, framing, self._connection_field(),
+            b"\r\nDate: ", response.date or date, b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
+        ))  # fmt: skip
+
+    def _connection_field(self) -> bytes:
+        """Decide whether the connection survives; a body still on its way would be read as a request."""
+        if not self.request_done or self._framing is Framing.CLOSE:
+            self.keep_alive = False
+        if not self.keep_alive:
+            return b"\r\nConnection: close"
+        return b"" if self.request.minor else b"\r\nConnection: keep-alive"
+
+    def response_body(self, content: bytes) -> bytes:
+        """Some of the answer's body came: return it framed for the client."""
+        return chunk(content) if content and self._framing is Framing.CHUNKED else content
+
+    def response_end(self) -> bytes:
+        """The answer is whole: return what ends it for the client."""
+        self.phase = Phase.DONE
+        return LAST_CHUNK if self._framing is Framing.CHUNKED else b""
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the client takes the end of its connection for the end of the answer."""
+        return self._framing is Framing.CLOSE
+
+    # --- as it may go wrong -------------------------------------------------------------------------------
+
+    def upstream_lost(self, loss: Loss, *, heard: bool, clean: bool) -> Verdict:
+        """The worker's connection was lost.
+
+        ``heard``: something of an answer had come on it; ``clean``: it was ended, and not reset.
+        """
+        match self.phase:
+            case Phase.ADMITTED:
+                return RETRY
+            case Phase.SENT:
+                if self.is_repeatable and not heard and self._may_lose(loss):
+                    self.phase = Phase.ADMITTED
+                    self.needs_fresh_connection = True
+                    return RETRY
+                return Verdict(Then.REPLY, 502)
+            case Phase.ANSWERING:
+                # An endless body's end is its connection's; any other body is short.
+                if clean and isinstance(self.answer_body, EndlessBody):
+                    return FINISH
+                return CUT
+            case Phase.TUNNEL | Phase.DONE:
+                return FINISH if clean else CUT
+
+    def _may_lose(self, loss: Loss) -> bool:
+        """Allow one stale connection and one new one that broke: a deadly request is not sent for ever."""
+        self._losses += (loss,)
+        return loss is not Loss.GARBLED and self._losses.count(loss) == 1
+
+    def fell_silent(self, *, client_awaited: bool) -> Verdict:
+        """Nothing came for too long from whom it was waited for: the client's body, or the worker."""
+        match self.phase:
+            case Phase.ADMITTED:
+                return Verdict(Then.REPLY, 503)
+            case Phase.SENT:
+                return Verdict(Then.REPLY, 408 if client_awaited else 504)
+            case Phase.ANSWERING | Phase.TUNNEL | Phase.DONE:
+                return CUT
+
+    def request_refused(self, status: int) -> Verdict:
+        """The rest of the request is malformed (400) or too large (413)."""
+        return CUT if self.phase is Phase.ANSWERING else Verdict(Then.REPLY, status)
+
+    def reply(self) -> bool:
+        """The proxy answers in the worker's place: return whether the client's connection survives it."""
+        self.phase = Phase.DONE
+        self.keep_alive = self.keep_alive and self.request_done
+        return self.keep_alive

@@ -1,91 +1,166 @@
-"""What the proxy itself answers (DESIGN 5.6): short, and JSON or HTML for who asks for it.
+"""The answers that the proxy gives itself (DESIGN 5.6): short, and in the form the client asked for.
 
-In dev a failing page's error is shown with its place and output; in prod only the request id is.
+JSON if Accept prefers it, in dev a page for browsers that shows why and mends itself, plain text otherwise.
+In production nothing of a failure is shown but the request id, which the log has too.
 """
 
 from __future__ import annotations
 
-import html
+from dataclasses import dataclass
+from html import escape
 from http import HTTPStatus
+from zlib import crc32
 
-from tqserver.proxy.exchange import Exchange
+from tqserver.wire import headers
 from tqserver.wire.codec import to_json
+from tqserver.wire.http1 import RequestHead
 from tqserver.wire.messages import Failure
 
 RETRY_AFTER_SECONDS = 1
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{status} {reason}</title>{refresh}
-<style>
-body{{font:16px/1.6 system-ui,sans-serif;margin:0;background:#fafafa;color:#18181b}}
-main{{max-width:60rem;margin:4rem auto;padding:0 1.5rem}}
-h1{{font-size:1.4rem}} .where{{color:#b91c1c;font-family:ui-monospace,monospace}}
-pre{{background:#18181b;color:#fafafa;padding:1rem;border-radius:.5rem;overflow:auto;font-size:.85rem}}
-footer{{color:#71717a;font-size:.85rem}}
-@media (prefers-color-scheme:dark){{body{{background:#18181b;color:#fafafa}}pre{{background:#000}}}}
-</style></head><body><main><h1>{status} {reason}</h1>{body}<footer>request {request}</footer></main></body></html>
-"""
+
+_MESSAGES = {
+    400: "The request is malformed.",
+    404: "No page answers this path.",
+    408: "The request took too long to arrive.",
+    413: "The request's body is too large.",
+    414: "The request's target is too long.",
+    417: "The expectation cannot be met.",
+    431: "The request's head is too large.",
+    501: "The method or the transfer coding is not supported.",
+    502: "The page's worker ended or did not speak HTTP.",
+    503: "The page cannot be served right now.",
+    504: "The page's worker did not answer in time.",
+    505: "HTTP/1.1 is spoken here.",
+}
 
 
-def reply(
-    exchange: Exchange | None,
-    status: int,
-    message: str,
-    *,
-    close: bool,
-    dev: bool,
-    failure: Failure | None = None,
-) -> bytes:
-    """Return a whole response."""
-    accept = b""
-    request_id = exchange.request_id if exchange is not None else b""
-    for name, value in exchange.fields if exchange is not None else ():
-        if name == b"accept":
-            accept = value
-    shown = failure if dev else None
-    kind, body = _body(accept, status, message, request_id.decode("ascii"), shown)
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What to answer. ``detail`` and ``failure`` are shown in dev only."""
+
+    status: int
+    request_id: bytes
+    keep_alive: bool
+    detail: str = ""
+    failure: Failure | None = None
+
+    @property
+    def reason(self) -> str:
+        """The status's name: "Bad Gateway"."""
+        return HTTPStatus(self.status).phrase
+
+
+def render(reply: Reply, request: RequestHead | None, *, mode: str, date: bytes) -> bytes:
+    """Return the whole response. ``request`` is None if it could not be parsed."""
+    media, body = _body(reply, headers.value_of(request.lines, b"accept") if request else b"", mode)
     lines = [
-        b"HTTP/1.1 %d %b\r\n" % (status, _reason(status).encode()),
-        b"content-type: %b\r\ncontent-length: %d\r\ncache-control: no-store\r\n" % (kind, len(body)),
+        b"HTTP/1.1 %d %b" % (reply.status, reply.reason.encode()),
+        b"Content-Type: %b; charset=utf-8" % media,
+        b"Content-Length: %d" % len(body),
+        b"Cache-Control: no-store",
+        b"Date: " + date,
+        b"X-Request-Id: " + reply.request_id,
     ]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        lines.append(b"retry-after: %d\r\n" % RETRY_AFTER_SECONDS)
-    if close:
-        lines.append(b"connection: close\r\n")
-    if request_id:
-        lines.append(b"x-request-id: %b\r\n" % request_id)
-    is_head = exchange is not None and exchange.method == b"HEAD"
-    return b"".join(lines) + b"\r\n" + (b"" if is_head else body)
+    if reply.status == 503:
+        lines.append(b"Retry-After: %d" % RETRY_AFTER_SECONDS)
+    if not reply.keep_alive:
+        lines.append(b"Connection: close")
+    elif request is not None and request.minor == 0:
+        lines.append(b"Connection: keep-alive")
+    without_body = request is not None and request.method == b"HEAD"
+    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if without_body else body)
 
 
-def _reason(status: int) -> str:
-    return HTTPStatus(status).phrase
+def _body(reply: Reply, accept: bytes, mode: str) -> tuple[bytes, bytes]:
+    shown = reply.failure if mode == "dev" else None
+    detail = reply.detail if mode == "dev" else ""
+    message = shown.message if shown else detail or _MESSAGES.get(reply.status, reply.reason)
+    if headers.prefers(accept, b"application/json", b"text/html"):
+        return b"application/json", _as_json(reply, message, shown)
+    if mode == "dev" and headers.prefers(accept, b"text/html", b"application/json"):
+        return b"text/html", _as_page(reply, message, shown)
+    return b"text/plain", _as_text(reply, message, shown)
 
 
-def _body(accept: bytes, status: int, message: str, request_id: str, failure: Failure | None) -> tuple[bytes, bytes]:
-    if b"application/json" in accept and b"text/html" not in accept:
-        fields = {"status": status, "error": message, "request_id": request_id}
-        if failure is not None:
-            fields |= {"where": failure.where, "remedy": failure.remedy, "output": failure.output}
-        return b"application/json", to_json(fields) + b"\n"
-    if b"text/html" in accept:
-        return b"text/html; charset=utf-8", _page(status, message, request_id, failure).encode()
-    text = f"{status} {_reason(status)}: {message}\n"
+def _as_json(reply: Reply, message: str, failure: Failure | None) -> bytes:
+    fields = {"status": reply.status, "error": message, "request_id": reply.request_id.decode()}
     if failure is not None:
-        text += "".join(f"{part}\n" for part in (failure.where, failure.remedy, failure.output) if part)
-    return b"text/plain; charset=utf-8", text.encode()
+        more = {"remedy": failure.remedy, "where": failure.where, "output": failure.output}
+        fields |= {name: text for name, text in more.items() if text}
+    return to_json(fields) + b"\n"
 
 
-def _page(status: int, message: str, request_id: str, failure: Failure | None) -> str:
-    body = f"<p>{html.escape(message)}</p>"
-    refresh = ""
+def _as_text(reply: Reply, message: str, failure: Failure | None) -> bytes:
+    paragraphs = [f"{reply.status} {reply.reason}: {message}"]
     if failure is not None:
-        refresh = '<meta http-equiv="refresh" content="1">'  # the mended page appears by itself
-        if failure.where:
-            body += f'<p class="where">{html.escape(failure.where)}</p>'
-        if failure.remedy:
-            body += f"<p>{html.escape(failure.remedy)}</p>"
-        if failure.output:
-            body += f"<pre>{html.escape(failure.output)}</pre>"
-    return _PAGE.format(
-        status=status, reason=_reason(status), refresh=refresh, body=body, request=html.escape(request_id)
+        paragraphs += [text for text in (failure.where, failure.remedy, failure.output.rstrip()) if text]
+    paragraphs.append(f"request id: {reply.request_id.decode()}")
+    return ("\n".join(paragraphs) + "\n").encode(errors="replace")
+
+
+_PAGE = """\
+<!doctype html>
+<html lang="en" data-shown="{digest}">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{status} {reason}</title>
+<style>
+:root {{ color-scheme: light dark; --line: #8884; --mark: #c0392b; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 8vh 1.5rem; }}
+h1 {{ font-size: 1.4rem; border-left: .3rem solid var(--mark); padding-left: .8rem; margin: 0 0 1rem; }}
+code, pre {{ font: .875rem/1.45 ui-monospace, monospace; }}
+pre {{ border: 1px solid var(--line); border-radius: .4rem; padding: 1rem; overflow-x: auto; }}
+.quiet {{ opacity: .65; font-size: .875rem; }}
+</style>
+{retry}</head>
+<body>
+<h1>{message}</h1>
+{details}<p class="quiet">{status} {reason}, request {request_id}{hint}</p>
+</body>
+</html>
+"""
+# The page is loaded again when the answer would be another: no flicker, and what was scrolled to stays.
+_RETRY = """\
+<noscript><meta http-equiv="refresh" content="2"></noscript>
+<script>
+const look = async () => {{
+  try {{
+    const answer = await fetch(location.href, {{ cache: "no-store", headers: {{ Accept: "text/html" }} }});
+    if (answer.status !== {status} || !(await answer.text()).includes('shown="{digest}"')) {{
+      location.reload();
+      return;
+    }}
+  }} catch {{ /* the server itself is being started again */ }}
+  setTimeout(look, 1000);
+}};
+setTimeout(look, 1000);
+</script>
+"""
+_MENDS_ITSELF = (502, 503, 504)
+
+
+def _as_page(reply: Reply, message: str, failure: Failure | None) -> bytes:
+    details = _details(failure) if failure is not None else ""
+    digest = crc32((message + details).encode(errors="replace"))
+    mends_itself = reply.status in _MENDS_ITSELF
+    page = _PAGE.format(
+        digest=digest,
+        status=reply.status,
+        reason=reply.reason,
+        retry=_RETRY.format(status=reply.status, digest=digest) if mends_itself else "",
+        message=escape(message),
+        details=details,
+        request_id=escape(reply.request_id.decode()),
+        hint=". This page loads again by itself when something has changed." if mends_itself else "",
     )
+    return page.encode(errors="replace")
+
+
+def _details(failure: Failure) -> str:
+    parts = (
+        ("<p><code>{}</code></p>\n", failure.where),
+        ("<p>{}</p>\n", failure.remedy),
+        ("<pre>{}</pre>\n", failure.output),
+    )
+    return "".join(form.format(escape(text)) for form, text in parts if text)

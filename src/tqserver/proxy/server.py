@@ -1,6 +1,11 @@
-"""The proxy program: ``python -m tqserver.proxy --name N --link FD --listen FD...``.
+"""The program: listen when there is something to route by, tick, and leave without losing a connection.
 
-It accepts from sockets that control owns, so that connections wait in the kernel when it dies or leaves.
+::
+
+    python -m tqserver.proxy --name proxy-0 --link FD --listen FD [--listen FD ...]
+
+One thread, one event loop. The listening sockets are control's and shared with the other proxies: this one
+stops accepting from them, and never shuts them down.
 """
 
 from __future__ import annotations
@@ -8,206 +13,203 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import ipaddress
-import itertools
 import os
-import secrets
 import signal
 import socket
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Sequence
 
 import uvloop
 
 from tqserver.host.log import configure_json, get_logger
 from tqserver.host.process import set_title
+from tqserver.host.signals import SignalHandlers
+from tqserver.host.sockets import BACKLOG
 from tqserver.host.tasks import TaskOwner
+from tqserver.proxy.connections import Connections
+from tqserver.proxy.counters import count
+from tqserver.proxy.dispatch import Dispatcher
 from tqserver.proxy.downstream import Downstream
+from tqserver.proxy.home import Home
 from tqserver.proxy.link import Link
 from tqserver.proxy.table import Table
-from tqserver.wire.messages import (
-    Acknowledged,
-    Cut,
-    Demand,
-    Drained,
-    Failure,
-    Hello,
-    Leave,
-    Refused,
-    ServerLimits,
-    Snapshot,
-    ToProxy,
-)
+from tqserver.proxy.ticker import Ticker
+from tqserver.wire.messages import Counters, Cut, Hello, Leave, Snapshot, ToProxy
 
-TICK_SECONDS = 1.0
-COLLECT_AFTER_OBJECTS = 50_000
+TERM_DEADLINE_SECONDS = 30.0  # when a signal and not control says to leave
+TICKS_PER_COUNT = 2
+_KEEPALIVE_SECONDS = 60
+EXIT_LEFT = 0
+EXIT_ORPHANED = 1  # control is gone
+
 log = get_logger("proxy")
 
 
-class ProxyServer:
-    """What all connections of this process share."""
+class Server:
+    """One proxy, from start to exit."""
 
-    def __init__(self, listeners: list[socket.socket], link: socket.socket) -> None:
-        self.table = Table(self._drained)
-        self.limits = ServerLimits()
-        self.clients: set[Downstream] = set()
-        self.waiting: set[Downstream] = set()
-        self.failures = 0
-        self.is_leaving = False
+    def __init__(self, name: str, listeners: Sequence[socket.socket]) -> None:
+        self._name = name
         self._listeners = listeners
-        self._link_socket = link
-        self._link = Link(self._on_message, self._control_is_gone)
         self._servers: list[asyncio.Server] = []
-        self._tasks = TaskOwner(self._task_failed)
-        self._loop = asyncio.get_running_loop()
-        self.now = self._loop.time
-        self._ended = asyncio.Event()
-        self._numbers = itertools.count(1)
-        self._id_prefix = secrets.token_hex(6)
-        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
-        self._demanded: set[str] = set()
+        self._tasks = TaskOwner(self._on_task_error)
+        self._ticker = Ticker(self._tick)
+        self._link = Link(self._on_message, self._on_link_lost)
+        self._table = Table()
+        self._connections = Connections(self._tasks, self._ticker)
+        self._dispatcher = Dispatcher(self._table, self._connections, self._link.send)
+        self._home = Home(self._table, self._dispatcher, self._ticker)
+        self._is_listening = False
+        self._ticks = 0
+        self._counted: Counters | None = None
+        self._leave_by = 0.0
 
-    async def run(self) -> None:
-        """Serve until told to leave, or until control is gone."""
-        await self._link.channel.attach(self._link_socket)
-        self._link.say(Hello(os.getpid()))
-        self._loop.add_signal_handler(signal.SIGTERM, self._leave, 30.0)
-        self._loop.call_later(TICK_SECONDS, self._tick)
+    async def run(self, link: int) -> int:
+        """Serve until told to leave, or control is gone; return the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_on_loop_error)
+        self._exit: asyncio.Future[int] = loop.create_future()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is control's to act on
+        SignalHandlers({signal.SIGTERM: lambda: self._leave(TERM_DEADLINE_SECONDS)}).install()
+        self._ticker.start()
+        await self._link.attach(link)
+        self._link.send(Hello(pid=os.getpid()))
         gc.collect()
-        gc.freeze()
-        gc.set_threshold(COLLECT_AFTER_OBJECTS)
-        await self._ended.wait()
-        await self._tasks.close()
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task of a connection."""
-        self._tasks.start(work, name="connect")
-
-    def new_request_id(self) -> bytes:
-        """Return an id that no other request has."""
-        return b"%b-%x" % (self._id_prefix.encode(), next(self._numbers))
-
-    def is_trusted(self, address: str) -> bool:
-        """Tell whether a peer's forwarding fields are believed."""
-        if not self._networks:
-            return False
-        try:
-            peer = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(peer in network for network in self._networks)
-
-    # --- control ------------------------------------------------------------------------------------------
+        gc.freeze()  # what start-up made is never garbage
+        return await self._exit
 
     def _on_message(self, message: ToProxy) -> None:
         match message:
             case Snapshot():
-                self._swap(message)
+                self._dispatcher.apply(message)
+                self._listen()
             case Cut(worker=worker):
-                for client in [c for c in self.clients if c.worker_number == worker]:
-                    client.cut()
+                self._dispatcher.cut(worker)
             case Leave(deadline_seconds=seconds):
                 self._leave(seconds)
 
-    def _swap(self, snapshot: Snapshot) -> None:
-        self.limits = snapshot.limits
-        self._networks = [ipaddress.ip_network(text, strict=False) for text in snapshot.trusted_proxies]
-        self.table.swap(snapshot)
-        self._link.say(Acknowledged(snapshot.version))
-        self._demanded.clear()
-        for client in list(self.waiting):
-            client.dispatch()
-        if self._listeners and not self.is_leaving:
-            self.start(self._accept())
-
-    async def _accept(self) -> None:
-        """Begin to accept; only now, since without a snapshot every request would be refused."""
-        listeners, self._listeners = self._listeners, []  # once: the next snapshot may come meanwhile
-        for listener in listeners:
-            server = await self._loop.create_server(lambda: Downstream(self), sock=listener, backlog=4096)
-            self._servers.append(server)
-
-    def _drained(self, worker: int) -> None:
-        self._link.say(Drained(worker))
-
-    def demand(self, page: str) -> None:
-        """A request waits for a page without a worker."""
-        if page not in self._demanded:
-            self._demanded.add(page)
-            self._link.say(Demand(page))
-
-    def shown(self, failure: Failure) -> str:
-        """Return what a client may know of a page's failure: in prod nothing but that there is one."""
-        return failure.message if self.table.snapshot.mode == "dev" else "this page is not available at the moment"
-
-    def refused(self, worker: int, reason: str) -> None:
-        """A worker failed a connection."""
-        self._link.say(Refused(worker, reason))
-
-    def _control_is_gone(self) -> None:
-        for client in list(self.clients):
-            client.abort()
-        self._ended.set()
-
-    # --- leaving ------------------------------------------------------------------------------------------
-
-    def _leave(self, deadline_seconds: float) -> None:
-        """Stop accepting, finish what is in flight, end."""
-        if self.is_leaving:
+    def _listen(self) -> None:
+        """There is a table: accept, if not yet. (The next snapshot can come before a server is created.)"""
+        if self._is_listening or self._home.is_leaving:
             return
-        self.is_leaving = True
-        self.start(self._leave_in_order(deadline_seconds))
-
-    async def _leave_in_order(self, deadline_seconds: float) -> None:
-        for server in self._servers:
-            server.close()
+        self._is_listening = True
         for listener in self._listeners:
-            listener.close()
-        self._listeners = []
-        for client in list(self.clients):
-            client.leave()
-        self._loop.call_later(deadline_seconds, self._ended.set)
-        self.client_left()
+            self._tasks.start(self._accept_from(listener), name="listen")
 
-    def client_left(self) -> None:
-        """A connection has ended: when leaving, the last one ends the program."""
-        if self.is_leaving and not self.clients:
-            self._ended.set()
+    async def _accept_from(self, listener: socket.socket) -> None:
+        _watch_peers(listener)
+        # uvloop calls listen(2) again, and would shrink the queue to its default
+        server = await asyncio.get_running_loop().create_server(
+            lambda: Downstream(self._home), sock=listener.dup(), backlog=BACKLOG
+        )
+        self._servers.append(server)
+        if self._home.is_leaving:
+            server.close()
 
-    # --- time ---------------------------------------------------------------------------------------------
+    # --- time -----------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        """One look at every connection a second costs less than a timer for every request."""
-        now = self.now()
-        for client in list(self.clients):
-            client.check(now)
-        self._close_idle(now)
-        self._loop.call_later(TICK_SECONDS, self._tick)
+        now = self._ticker.now
+        self._home.tick()
+        self._dispatcher.tick(now - self._table.limits.worker_idle_seconds)
+        self._ticks += 1
+        if self._ticks % TICKS_PER_COUNT == 0:
+            self._send_counters()
+        if self._home.is_leaving:
+            self._look_whether_left()
 
-    def _close_idle(self, now: float) -> None:
-        for worker in self.table.workers():
-            while worker.idle and now - worker.idle[0].idle_since > self.limits.worker_idle_seconds:
-                worker.idle.pop(0).close()
+    def _send_counters(self) -> None:
+        counters = count(len(self._home.clients), self._table.pages.values())
+        if counters != self._counted:
+            self._counted = counters
+            self._link.send(counters)
 
-    def _task_failed(self, name: str, error: BaseException) -> None:
-        log.error("task.failed", task=name, error=repr(error))
+    # --- the end --------------------------------------------------------------------------------------------
+
+    def _leave(self, deadline_seconds: float) -> None:
+        """Accept what the kernel has queued, finish what is in flight, exit."""
+        deadline = self._ticker.now + deadline_seconds
+        if self._home.is_leaving:
+            self._leave_by = min(self._leave_by, deadline)
+            return
+        self._leave_by = deadline
+        self._home.is_leaving = True
+        log.info("proxy.leaving", name=self._name, connections=len(self._home.clients))
+        self._tasks.start(self._stop_listening(), name="leave")
+
+    async def _stop_listening(self) -> None:
+        for server in self._servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            for connection in _queued(listener):
+                await loop.connect_accepted_socket(lambda: Downstream(self._home), connection)
+        # What idle connections have sent by now is read first: one turn of the loop, then they are closed.
+        loop.call_later(0, self._close_idle)
+
+    def _close_idle(self) -> None:
+        for client in list(self._home.clients):
+            client.leave()
+        self._look_whether_left()
+
+    def _look_whether_left(self) -> None:
+        if not self._home.clients:
+            self._finish(EXIT_LEFT)
+        elif self._ticker.now >= self._leave_by:
+            for client in list(self._home.clients):
+                client.give_up()
+            self._finish(EXIT_LEFT)
+
+    def _on_link_lost(self) -> None:
+        """Nobody would tell when workers go: close all at once, so that another can take over."""
+        log.error("proxy.orphaned", name=self._name, remedy="control is gone")
+        self._finish(EXIT_ORPHANED)
+
+    def _finish(self, code: int) -> None:
+        if not self._exit.done():
+            self._exit.set_result(code)
+
+    def _on_task_error(self, name: str, error: BaseException) -> None:
+        log.error("proxy.task_failed", task=name, exc_info=error)
 
 
-def main() -> None:
-    """Run the program."""
+def _on_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """A defect of ours in a callback: in the log with its traceback."""
+    log.error("proxy.callback_failed", message=context.get("message"), exc_info=context.get("exception"))
+
+
+def _watch_peers(listener: socket.socket) -> None:
+    """Have the kernel find clients that vanished; connections inherit it from the socket they came by."""
+    if listener.family == socket.AF_UNIX:
+        return
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_SECONDS)
+
+
+def _queued(listener: socket.socket) -> list[socket.socket]:
+    """Accept what waits in the kernel's queue now: it would be reset if nobody did (pitfall 3)."""
+    connections: list[socket.socket] = []
+    while len(connections) < BACKLOG:
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            break
+        connection.setblocking(False)
+        connections.append(connection)
+    return connections
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a proxy; return its exit code."""
     parser = argparse.ArgumentParser(prog="tqserver.proxy")
     parser.add_argument("--name", required=True)
-    parser.add_argument("--link", type=int, required=True)
-    parser.add_argument("--listen", type=int, action="append", required=True)
-    options = parser.parse_args()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is control's to handle
-    set_title(f"tqserver: {options.name}")
+    parser.add_argument("--link", type=int, required=True, help="descriptor of the link to control")
+    parser.add_argument("--listen", type=int, action="append", required=True, help="a listening descriptor")
+    given = parser.parse_args(arguments)
     configure_json()
-    listeners = [socket.socket(fileno=descriptor) for descriptor in options.listen]
-    link = socket.socket(fileno=options.link)
-
-    async def run() -> None:
-        await ProxyServer(listeners, link).run()
-
+    set_title(f"tqserver: {given.name}")
+    listeners = [socket.socket(fileno=fileno) for fileno in given.listen]
+    for listener in listeners:
+        listener.setblocking(False)
+    server = Server(given.name, listeners)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
+        return runner.run(server.run(given.link))

@@ -1,80 +1,132 @@
-"""The snapshot that was sent, and what is the case of each worker: two objects.
+"""The routing table, in two kinds of objects: what was asked, and what is the case.
 
-A :class:`Row` is what control asked for and is replaced with each snapshot; a :class:`WorkerState` lives as long as
-a worker is in a snapshot or has something in flight here.
+A :class:`Route` is a row of the latest snapshot and goes with it. A :class:`Worker` and a :class:`Page` are
+what this proxy knows of them, and outlive snapshots: requests in flight, idle connections, requests that
+wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tqserver.model.routing import Pattern, RouteTable
-from tqserver.wire.messages import RouteEntry, Snapshot
+from tqserver.model.routing import Pattern, RouteTable, normalise
+from tqserver.proxy.forwarding import networks
+from tqserver.wire.http1 import BadMessage
+from tqserver.wire.messages import RouteEntry, Snapshot, WorkerRef
 
 if TYPE_CHECKING:
+    from tqserver.proxy.downstream import Downstream
     from tqserver.proxy.upstream import Upstream
 
-
-class WorkerState:
-    """One worker as this proxy sees it."""
-
-    __slots__ = ("endpoint", "gone", "idle", "in_flight", "number", "opened")
-
-    def __init__(self, number: int, endpoint: str) -> None:
-        self.number = number
-        self.endpoint = endpoint
-        self.in_flight = 0  # exchanges and tunnels, also those whose connection is being opened
-        self.idle: list[Upstream] = []
-        self.opened: set[Upstream] = set()
-        self.gone = False  # no longer in the snapshot
+CACHED_PATHS = 4096
 
 
-class Row:
-    """One page of the snapshot."""
+class Worker:
+    """A worker as it is. ``active`` are the clients whose requests it has, those still connecting included.
 
-    __slots__ = ("entry", "turn", "workers")
+    ``has_left``: no snapshot names it any more. ``is_resting``: it refused a connection a moment ago.
+    """
 
-    def __init__(self, entry: RouteEntry, workers: list[WorkerState]) -> None:
-        self.entry = entry
-        self.workers = workers
+    __slots__ = ("active", "endpoint", "has_left", "idle", "is_resting", "number")
+
+    def __init__(self, ref: WorkerRef) -> None:
+        self.number = ref.worker
+        self.endpoint = ref.endpoint
+        self.active: set[Downstream] = set()
+        self.idle: list[Upstream] = []  # the latest last: it is used first, so that the others can age
+        self.has_left = False
+        self.is_resting = False
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it has not answered."""
+        return len(self.active)
+
+
+class Page:
+    """A page as it is. ``waiting`` are the clients held until it has a worker, the first first."""
+
+    __slots__ = ("demanded", "failures", "in_flight", "name", "requests", "turn", "waiting")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.waiting: dict[Downstream, None] = {}
+        self.demanded = False  # control has been told of these that wait
         self.turn = 0
+        self.requests = 0
+        self.failures = 0
+        self.in_flight = 0
+
+
+class Route:
+    """A row of the snapshot, with the state of what it names."""
+
+    __slots__ = ("entry", "limits", "page", "workers")
+
+    def __init__(self, entry: RouteEntry, page: Page, workers: list[Worker]) -> None:
+        self.entry = entry
+        self.limits = entry.limits
+        self.page = page
+        self.workers = workers
 
 
 class Table:
-    """The latest snapshot. ``on_drained(worker)`` is called once for each worker that left and has come to rest."""
+    """The latest snapshot. :meth:`apply` replaces all of it between two requests."""
 
-    def __init__(self, on_drained: Callable[[int], None]) -> None:
-        self.snapshot = Snapshot(0, "dev", [])
-        self.routes: RouteTable[Row] = RouteTable([])
-        self._workers: dict[int, WorkerState] = {}
-        self._on_drained = on_drained
+    def __init__(self) -> None:
+        self.workers: dict[int, Worker] = {}
+        self.pages: dict[str, Page] = {}
+        self._take(Snapshot(version=0, mode="prod", routes=[]))
 
-    def swap(self, snapshot: Snapshot) -> None:
-        """Route by this snapshot from now on; close the idle connections to workers that left."""
-        rows, present = [], set()
-        for entry in snapshot.routes:
-            states = []
-            for ref in entry.workers:
-                present.add(ref.worker)
-                state = self._workers.get(ref.worker)
-                if state is None:
-                    state = self._workers[ref.worker] = WorkerState(ref.worker, ref.endpoint)
-                states.append(state)
-            rows.append((Pattern.parse(entry.pattern), Row(entry, states)))
-        self.snapshot, self.routes = snapshot, RouteTable(rows)
-        for state in [state for number, state in self._workers.items() if number not in present]:
-            state.gone = True
-            for connection in state.idle:
-                connection.close()
-            state.idle.clear()
-            self.rest(state)
+    def _take(self, snapshot: Snapshot) -> None:
+        self.version = snapshot.version
+        self.mode = snapshot.mode
+        self.limits = snapshot.limits
+        self.trusted = networks(snapshot.trusted_proxies)
+        self._routes: RouteTable[Route] = RouteTable(
+            [(Pattern.parse(entry.pattern), self._route(entry)) for entry in snapshot.routes]
+        )
+        self._cached: dict[bytes, Route] = {}
 
-    def rest(self, state: WorkerState) -> None:
-        """Something in flight for this worker has ended: if it has left and was the last, say so."""
-        if state.gone and state.in_flight == 0 and self._workers.pop(state.number, None) is not None:
-            self._on_drained(state.number)
+    def _route(self, entry: RouteEntry) -> Route:
+        page = self.pages.get(entry.page) or self.pages.setdefault(entry.page, Page(entry.page))
+        workers = [
+            self.workers.get(ref.worker) or self.workers.setdefault(ref.worker, Worker(ref)) for ref in entry.workers
+        ]
+        return Route(entry, page, workers)
 
-    def workers(self) -> list[WorkerState]:
-        """Return the workers that are known here."""
-        return list(self._workers.values())
+    def apply(self, snapshot: Snapshot) -> list[Worker]:
+        """Route by ``snapshot`` from now on; return the workers that it no longer names."""
+        self._take(snapshot)
+        named = {ref.worker for entry in snapshot.routes for ref in entry.workers}
+        left = [worker for number, worker in self.workers.items() if number not in named]
+        for worker in left:
+            worker.has_left = True
+        here = {entry.page for entry in snapshot.routes}
+        for name in [name for name in self.pages if name not in here]:
+            if not self.pages[name].in_flight:
+                del self.pages[name]
+        return left
+
+    def forget(self, worker: Worker) -> bool:
+        """A worker that left has nothing in flight any more; tell whether that is news."""
+        return self.workers.pop(worker.number, None) is not None
+
+    def find(self, path: bytes) -> Route | None:
+        """Return the route that answers a raw path. Raises :class:`BadMessage` for a malformed one."""
+        route = self._cached.get(path)
+        return route if route is not None else self._match(path)
+
+    def _match(self, path: bytes) -> Route | None:
+        if not path.startswith(b"/"):
+            return None  # OPTIONS *: the server as a whole is nobody's page
+        normal = normalise(path.decode("latin-1"))
+        if normal is None:
+            raise BadMessage("the path is malformed")
+        found = self._routes.match(normal)
+        if found is None:
+            return None
+        if len(self._cached) >= CACHED_PATHS:
+            self._cached.clear()
+        self._cached[path] = found.value
+        return found.value

@@ -1,177 +1,148 @@
-"""A connection to a worker: parses responses, hands them to the downstream it serves."""
+"""A connection to a worker: requests are written to it, one at a time, and their answers read from it.
+
+While no client has it, it is in its worker's pool; what comes on it then was not asked for, and it is closed.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, cast
+import select
+from typing import TYPE_CHECKING
 
-from tqserver.proxy import flow
-from tqserver.proxy.table import WorkerState
-from tqserver.wire.headers import Fields
-from tqserver.wire.http1 import ParseError, UpgradeAt, response_parser
+from tqserver.proxy.exchange import Loss
+from tqserver.proxy.flow import OPPOSITE_FULL, Flow
+from tqserver.wire.http1 import BadMessage, head_end, parse_response_head
 
 if TYPE_CHECKING:
     from tqserver.proxy.downstream import Downstream
+    from tqserver.proxy.table import Worker
+
+MAX_HEAD_BYTES = 256 * 1024  # of an answer; a worker is trusted more than a client
 
 
-class Upstream(asyncio.Protocol):
-    """One connection, serving at most one downstream at a time; between two it is idle in its worker's pool."""
+class Upstream(Flow):
+    """One connection. ``client`` is None while it is idle, since ``idle_since``.
 
-    def __init__(self, worker: WorkerState) -> None:
+    ``heard`` tells whether something of the present answer has come.
+    """
+
+    __slots__ = (
+        "_ended", "_head", "_poll", "_reads_head", "_was_used", "client", "heard", "idle_since", "worker",
+    )  # fmt: skip
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
         self.worker = worker
-        self.transport: asyncio.Transport | None = None
-        self.valve: flow.Valve | None = None
-        self.served = 0
+        self.client: Downstream | None = None
         self.idle_since = 0.0
-        self._downstream: Downstream | None = None
-        self._is_head = False
-        self._tunnel = False
-        self._new_message()
+        self.heard = False
+        self._head = b""  # of an answer, while it is not whole
+        self._reads_head = True
+        self._was_used = False
+        self._ended = False
+        self._poll: select.poll | None = None
 
-    def _new_message(self) -> None:
-        self._parser = response_parser(self)
-        self._fields: Fields = []
-        self._reason = b""
-        self._until_close = False
-        self._complete = False
-        self._keep = False
+    def opposite(self) -> Flow | None:
+        """What is written to the worker is read from the client."""
+        return self.client
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The worker accepted."""
-        self.transport = cast(asyncio.Transport, transport)
-        self.valve = flow.Valve(self.transport)
-        flow.limit(self.transport)
-        self.worker.opened.add(self)
+    # --- used by a client -----------------------------------------------------------------------------------
 
-    def serve(self, downstream: Downstream, *, is_head: bool) -> None:
-        """Carry the next exchange."""
-        self._downstream = downstream
-        self._is_head = is_head
-        self.served += 1
+    def take(self, client: Downstream) -> None:
+        """This client's request is written next."""
+        self.client = client
+        self.heard = False
+        self._reads_head = True
 
-    def write(self, data: bytes) -> None:
-        """Send to the worker."""
-        if self.transport is not None:
-            self.transport.write(data)
+    def release(self) -> None:
+        """The answer is whole; the connection can serve another client."""
+        self.client = None
+        self._was_used = True
+        if self._reasons:
+            self.let_go(OPPOSITE_FULL)
 
-    def detach(self) -> None:
-        """The exchange is over or has moved elsewhere."""
-        self._downstream = None
+    def discard(self) -> None:
+        """The client wants nothing more of it, and what is on its way must not reach another."""
+        self.client = None
+        self.transport.abort()
 
     def close(self) -> None:
-        """Close the connection."""
-        self._downstream = None
-        if self.transport is not None:
-            self.transport.abort()
+        """Close it after what was written."""
+        self.client = None
+        self.transport.close()
 
-    @property
-    def is_reusable(self) -> bool:
-        """Whether the next exchange may use this connection."""
-        return self._keep and self.transport is not None and not self.transport.is_closing()
+    def is_usable(self, *, checked: bool) -> bool:
+        """Tell whether the worker has not closed it, as far as we know or, ``checked``, the kernel does."""
+        if self.transport.is_closing() or self._ended:
+            return False
+        return not checked or not self._has_something_to_read()
 
-    # --- asyncio ------------------------------------------------------------------------------------------
+    def _has_something_to_read(self) -> bool:
+        """On an idle connection that is its end, or what nobody asked for."""
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    # --- what the worker does -------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Parse, then let the downstream write once."""
-        downstream = self._downstream
-        if downstream is None:  # bytes between two exchanges: this worker cannot be followed any more
-            self.close()
+        """Bytes came (asyncio)."""
+        client = self.client
+        if client is None:
+            self.transport.abort()
             return
-        if self._tunnel:
-            downstream.tunnelled(data)
-            return
+        self.heard = True
         try:
-            self._parser.feed_data(data)
-        except UpgradeAt as upgrade:
-            if self._tunnel:
-                downstream.flush()
-                downstream.tunnelled(data[upgrade.args[0] :])
+            if self._reads_head:
+                self._read_head(client, self._head + data if self._head else data)
+            else:
+                client.answer_body(data)
+        except BadMessage as error:
+            self._lost(Loss.GARBLED, clean=False, reason=str(error))
+
+    def _read_head(self, client: Downstream, data: bytes) -> None:
+        searched = len(self._head)
+        while True:
+            end = head_end(data, searched)
+            if not end:
+                if len(data) > MAX_HEAD_BYTES:
+                    raise BadMessage("the head of the answer does not end")
+                self._head = data
+                client.heard_something()
                 return
-        except ParseError:
-            if not self._complete:
-                downstream.upstream_lost(self, "it answered with something that is not HTTP")
-                self.close()
+            head = parse_response_head(data[:end])
+            data, searched = data[end:], 0
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                self._reads_head, self._head = False, b""
+                client.switched(head, data)
                 return
-        downstream.flush()
-        if self._complete:
-            self._new_message_kept()
-            downstream.upstream_complete(self)
+            client.interim(head)
+        self._reads_head, self._head = False, b""
+        client.answered(head, data)
 
-    def _new_message_kept(self) -> None:
-        keep = self._keep
-        self._new_message()
-        self._keep = keep
-
-    def pause_writing(self) -> None:
-        """The worker does not read: stop reading the client."""
-        if self._downstream is not None:
-            self._downstream.pause("upstream")
-
-    def resume_writing(self) -> None:
-        """The worker reads again."""
-        if self._downstream is not None:
-            self._downstream.resume("upstream")
+    def eof_received(self) -> None:
+        """The worker has sent all it will (asyncio)."""
+        self._ended = True
+        self._lost(self._loss(), clean=True, reason="the worker closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The worker closed, or died."""
-        self.worker.opened.discard(self)
+        """The connection is gone (asyncio)."""
+        self._ended = True
+        self._lost(self._loss(), clean=exc is None, reason=str(exc or "the worker closed the connection"))
+
+    def _loss(self) -> Loss:
+        return Loss.STALE if self._was_used else Loss.BROKEN
+
+    def _lost(self, loss: Loss, *, clean: bool, reason: str) -> None:
+        client, self.client = self.client, None
+        self.transport.abort()
+        if client is not None:
+            client.upstream_lost(self, loss, clean=clean, reason=reason)
+        else:
+            self._leave_pool()
+
+    def _leave_pool(self) -> None:
         if self in self.worker.idle:
             self.worker.idle.remove(self)
-        downstream, self._downstream = self._downstream, None
-        if downstream is None:
-            return
-        if self._tunnel:
-            downstream.tunnel_ended()
-        elif self._until_close and exc is None:
-            self._keep = False
-            downstream.upstream_complete(self)
-        else:
-            downstream.upstream_lost(self, str(exc or "it closed the connection"))
-
-    # --- llhttp -------------------------------------------------------------------------------------------
-
-    def on_status(self, reason: bytes) -> None:
-        """Part of the reason phrase."""
-        self._reason += reason
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One field."""
-        self._fields.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """The head is complete."""
-        status = self._parser.get_status_code()
-        downstream = self._downstream
-        if downstream is None:
-            return
-        if status == 101:
-            self._tunnel = True
-            downstream.upstream_switches(self._reason, self._fields)
-            return
-        if status < 200:  # RFC 9110 15.2: interim; 100 was answered here, others go on
-            if status != 100:
-                downstream.upstream_interim(status, self._reason, self._fields)
-            return
-        names = dict(self._fields)
-        self._keep = bool(self._parser.should_keep_alive())
-        has_length = b"content-length" in names or b"transfer-encoding" in names
-        has_body = not self._is_head and status not in (204, 304)
-        self._until_close = has_body and not has_length
-        downstream.upstream_head(status, self._reason, self._fields)
-        if self._is_head:  # llhttp would wait for the body that a HEAD response does not have
-            self._complete = True
-            self._keep = self._keep and names.get(b"connection", b"").lower() != b"close"
-
-    def on_body(self, body: bytes) -> None:
-        """Part of the body."""
-        if self._downstream is not None and not self._complete:
-            self._downstream.upstream_body(body)
-
-    def on_message_complete(self) -> None:
-        """A message is complete: the response, or an interim one."""
-        if self._tunnel:
-            return
-        if self._parser.get_status_code() < 200:
-            self._fields, self._reason = [], b""
-        else:
-            self._complete = True

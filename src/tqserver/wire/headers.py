@@ -1,27 +1,143 @@
-"""Field names and values: which go on to the next hop, which stop here.
+"""Field names and values: which go on, which stop here.
 
-Field lists are lists of (name, value) as bytes, in the order received.
+A head is never taken apart field by field. Those that stop at a proxy are looked for; the lines between them
+are copied as they came, in their order. That is sound only for a head that http1 has validated: every CRLF in
+it begins a field line, and no line is folded.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 
-Fields = list[tuple[bytes, bytes]]
+Found = Iterable[tuple[bytes, bytes]]
+"""Fields that were taken out, in their order: name as it came, value with perhaps white space behind it."""
 
-# RFC 9110 7.6.1: these concern one connection and are never passed on.
-HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+# RFC 9110 7.6.1: what belongs to one connection and not to the message. Trailers are not forwarded, so their
+# announcements (Trailer, TE: trailers) are not either.
+_HOP_BY_HOP = (
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
 )
-FORWARDING = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"})
+
+
+def _lines_named(*names: str) -> re.Pattern[bytes]:
+    """Return a pattern for these field lines; names are regular expressions in lower case.
+
+    The first letter is looked at before all else: most lines are none of these, and that decides quickly.
+    """
+    initials = "".join(sorted({name[0] for name in names}))
+    start = f"\\r\\n(?=[{initials}{initials.upper()}])"
+    return re.compile((start + f"(?i:({'|'.join(names)})):[ \\t]*([^\\r\\n]*)").encode())
+
+
+REQUEST_STOPS = _lines_named(
+    *_HOP_BY_HOP, "content-length", "expect", "host", "x-forwarded-[a-z0-9-]+", "forwarded", "x-request-id"
+)
+RESPONSE_STOPS = _lines_named(*_HOP_BY_HOP, "content-length", "x-request-id", "date")
+
+
+def part(head: bytes, stops: re.Pattern[bytes]) -> tuple[bytes, bytes, Found]:
+    """Part a head into its start line, the field lines that go on, and the fields that stop here.
+
+    ``head`` ends with the empty line. Each line that goes on keeps its CRLF in front and has none behind, so
+    runs of them can be joined as they are.
+    """
+    pieces = stops.split(head)  # a run that goes on, a name, a value, a run, a name, ...
+    kept = b"".join(pieces[::3])[:-4]
+    end = kept.find(b"\r\n")
+    if end < 0:
+        end = len(kept)
+    return kept[:end], kept[end:], zip(pieces[1::3], pieces[2::3], strict=True)
+
+
+def without(lines: bytes, names: Iterable[bytes]) -> bytes:
+    """Return field lines without those of these names, which are in lower case."""
+    unwanted = frozenset(names)
+    return b"".join(
+        b"\r\n" + line for line in lines.split(b"\r\n") if line and line.partition(b":")[0].lower() not in unwanted
+    )
+
+
+def value_of(lines: bytes, name: bytes) -> bytes:
+    """Return the values of all fields of this name (in lower case), joined as one list (RFC 9110 5.2)."""
+    values = []
+    for line in lines.split(b"\r\n"):
+        field, _, content = line.partition(b":")
+        if field.lower() == name:
+            values.append(content.strip())
+    return b", ".join(values)
+
+
+def tokens(content: bytes) -> list[bytes]:
+    """Return the members of a comma-separated list, in lower case (RFC 9110 5.6.1)."""
+    return [token for token in (part.strip() for part in content.lower().split(b",")) if token]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOptions:
+    """What a Connection field says: the fields it names, and whether the connection shall stay open."""
+
+    nominated: frozenset[bytes]
+    keep_alive: bool | None
+
+
+@lru_cache(maxsize=256)
+def connection_options(content: bytes) -> ConnectionOptions:
+    """Read a Connection field (RFC 9110 7.6.1); "close" beats "keep-alive"."""
+    options = frozenset(tokens(content))
+    keep_alive = False if b"close" in options else True if b"keep-alive" in options else None
+    return ConnectionOptions(options - {b"close", b"keep-alive", b"upgrade"}, keep_alive)
+
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
-def tokens(value: bytes) -> frozenset[bytes]:
-    """Return the comma-separated tokens of a value in lower case (RFC 9110 5.6.1)."""
-    return frozenset(part.strip().lower() for part in value.split(b",") if part.strip())
+def is_request_id(content: bytes) -> bool:
+    """Tell whether a client's X-Request-Id can be put into logs and heads as it is."""
+    return _REQUEST_ID.fullmatch(content) is not None
 
 
-def is_request_id(value: bytes) -> bool:
-    """Tell whether a client's X-Request-Id may be taken over: nothing that could forge a log line."""
-    return _REQUEST_ID.fullmatch(value) is not None
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]*)?")
+
+
+@lru_cache(maxsize=1024)
+def is_host(content: bytes) -> bool:
+    """Tell whether a Host value is ``uri-host [":" port]`` (RFC 9110 7.2); it may be empty."""
+    return _HOST.fullmatch(content) is not None
+
+
+def prefers(accept: bytes, wanted: bytes, other: bytes) -> bool:
+    """Tell whether an Accept field gives ``wanted`` a higher weight than ``other`` (RFC 9110 12.5.1).
+
+    Both are media types in lower case. Named exactly beats ``type/*`` beats ``*/*``; without Accept nothing
+    is preferred.
+    """
+    weights = dict(_weight(member) for member in tokens(accept))
+    return _quality(weights, wanted) > _quality(weights, other)
+
+
+def _weight(member: bytes) -> tuple[bytes, float]:
+    media, *parameters = (piece.strip() for piece in member.split(b";"))
+    for parameter in parameters:
+        name, _, number = parameter.partition(b"=")
+        if name.strip() == b"q":
+            try:
+                return media, float(number)
+            except ValueError:
+                return media, 0.0
+    return media, 1.0
+
+
+def _quality(weights: dict[bytes, float], media: bytes) -> float:
+    for candidate in (media, media.partition(b"/")[0] + b"/*", b"*/*"):
+        if candidate in weights:
+            return weights[candidate]
+    return 0.0

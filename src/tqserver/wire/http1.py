@@ -1,33 +1,403 @@
-"""HTTP/1.1 syntax: the one module that knows httptools (llhttp in its strict mode).
+"""HTTP/1.1 heads and bodies: parsed, and rebuilt from what was parsed (RFC 9112).
 
-llhttp refuses what RFC 9112 calls ambiguous: Content-Length beside Transfer-Encoding (6.3), differing lengths, bare
-CR or LF (2.2), folded lines (5.2), a space before the colon (5.1), control characters in values.
+httptools (llhttp) judges every head whole and strictly: bare CR or LF, folded lines, white space before a
+colon, two lengths, a length beside a transfer coding are all refused. It is not given bodies: it cannot say
+where in the bytes a message ended, and what comes after that is another message's, so lengths are counted and
+chunks are decoded here.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+import re
 
 import httptools
 
-__all__ = ["LAST_CHUNK", "ParseError", "UpgradeAt", "chunk", "request_parser", "response_parser"]
+from tqserver.wire import headers
+from tqserver.wire.headers import Found
 
-ParseError = httptools.HttpParserError
-UpgradeAt = httptools.HttpParserUpgrade
+MAX_CHUNK_LINE_BYTES = 4096  # a chunk's size and extensions
+MAX_TRAILER_BYTES = 16384
+
+
+class BadMessage(ValueError):
+    """What came is not acceptable HTTP/1. ``status`` is what to tell a client that sent it."""
+
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+_NEVER_IN_A_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|(?<!\r)\n|\r(?=[^\n])")
+
+
+def head_end(received: bytes, searched: int = 0) -> int:
+    """Return where the first head in ``received`` ends (behind its empty line), 0 if it is not whole yet.
+
+    ``searched`` bytes were looked at before, without finding an end. Raises :class:`BadMessage` as soon as it
+    is clear that no head will come of it (TLS on a plain port, lines that end with LF alone).
+    """
+    position = received.find(b"\r\n\r\n", max(searched - 3, 0))
+    if position >= 0:
+        return position + 4
+    if _NEVER_IN_A_HEAD.search(received, max(searched - 1, 0)):
+        raise BadMessage("not an HTTP/1 head")
+    return 0
+
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+
+class RequestHead:
+    """A request's head.
+
+    ``lines`` are the field lines that go on as they are (see :func:`headers.part`); all else is in
+    attributes. ``content_length`` is -1 if none was given; ``codings`` are the transfer codings, None for
+    none. ``upgrade`` is the value of Upgrade if the client asks for one here (RFC 9110 7.8). ``forwarded``
+    are X-Forwarded-* and Forwarded.
+    """
+
+    __slots__ = (
+        "codings", "content_length", "expect", "forwarded", "host", "keep_alive", "lines", "method", "minor",
+        "request_id", "target", "upgrade",
+    )  # fmt: skip
+
+    def __init__(self, method: bytes, target: bytes, minor: int, lines: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.lines = lines
+        self.host: bytes | None = None
+        self.keep_alive = minor == 1
+        self.content_length = -1
+        self.codings: list[bytes] | None = None
+        self.upgrade = b""
+        self.expect = b""
+        self.request_id = b""
+        self.forwarded: list[tuple[bytes, bytes]] = []
+
+    def repeated(self, method: bytes, target: bytes) -> RequestHead:
+        """Return the head of another request with the same fields."""
+        head = RequestHead(method, target, self.minor, self.lines)
+        head.host = self.host
+        head.keep_alive = self.keep_alive
+        head.content_length = self.content_length
+        head.upgrade = self.upgrade
+        head.expect = self.expect
+        head.request_id = self.request_id
+        head.forwarded = self.forwarded
+        return head
+
+    @property
+    def has_body(self) -> bool:
+        """Whether anything that belongs to this request follows its head."""
+        return self.content_length > 0 or self.codings is not None
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
+
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
+_VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
+
+
+def _judge_request(raw: bytes) -> None:
+    """Raise :class:`BadMessage` unless ``raw`` is a request head."""
+    parser = httptools.HttpRequestParser(None)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # the head is whole; what follows it is not the parser's
+    except httptools.HttpParserInvalidMethodError as error:
+        status = 501 if _METHOD.match(raw) else 400
+        raise BadMessage("the method is unknown", status) from error
+    except httptools.HttpParserError as error:
+        raise BadMessage(str(error)) from error
+
+
+def parse_request_head(raw: bytes) -> RequestHead:
+    """Parse one head, from its first byte to its empty line. Raises :class:`BadMessage`."""
+    _judge_request(raw)
+    start, lines, found = headers.part(raw, headers.REQUEST_STOPS)
+    try:
+        method, target, version = start.split(b" ")
+        minor = _VERSIONS[version]
+    except ValueError:
+        raise BadMessage("the request line is not of three words") from None  # RFC 9112 3
+    except KeyError:
+        raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", 505) from None
+    head = RequestHead(method, target, minor, lines)
+    _read_request_fields(head, found)
+    if not target.startswith(b"/"):
+        _read_absolute_target(head)
+    if b"#" in target:
+        raise BadMessage("a fragment is not part of a request's target")
+    return head
+
+
+class RequestReader:
+    """Parses the heads that come on one connection.
+
+    Clients repeat their fields from request to request (HPACK is built on that, RFC 7541). Fields that are
+    the last request's, byte for byte, are judged again but not taken apart again.
+    """
+
+    __slots__ = ("_fields", "_head")
+
+    def __init__(self) -> None:
+        self._fields = b""  # of the last request without a body: its version, and all that follows
+        self._head: RequestHead
+
+    def read(self, raw: bytes) -> RequestHead:
+        """Parse one head, from its first byte to its empty line. Raises :class:`BadMessage`."""
+        line_end = raw.find(b"\r\n")
+        fields = raw[line_end - 8 :]
+        words = raw[:line_end].split(b" ")
+        if fields == self._fields and len(words) == 3 and words[1].startswith(b"/") and b"#" not in words[1]:
+            _judge_request(raw)
+            return self._head.repeated(words[0], words[1])
+        head = parse_request_head(raw)
+        if words[1].startswith(b"/") and not head.has_body:
+            self._fields, self._head = fields, head
+        return head
+
+
+def _read_request_fields(head: RequestHead, found: Found) -> None:
+    upgrade = b""
+    options = None
+    for spelled, padded in found:
+        name, value = spelled.lower(), padded.rstrip()
+        if name == b"host":
+            if head.host is not None or not headers.is_host(value):
+                raise BadMessage("one valid Host is required")  # RFC 9112 3.2
+            head.host = value
+        elif name == b"connection":
+            options = value if options is None else options + b"," + value
+        elif name == b"content-length":
+            head.content_length = int(value)
+        elif name == b"transfer-encoding":
+            head.codings = headers.tokens(value)
+        elif name == b"expect":
+            head.expect = value.lower()
+        elif name == b"x-request-id":
+            head.request_id = value if headers.is_request_id(value) else b""
+        elif name == b"upgrade":
+            upgrade = value
+        elif name.startswith((b"x-forwarded-", b"forwarded")):
+            head.forwarded.append((name, value))
+    if head.minor == 1 and head.host is None:
+        raise BadMessage("Host is missing")
+    if head.codings is not None and head.minor == 0:
+        raise BadMessage("HTTP/1.0 has no transfer codings")  # RFC 9112 6.1: the framing is faulty
+    if options is not None:
+        _obey_connection(head, options)
+        if upgrade and head.minor == 1:
+            _read_upgrade(head, options, upgrade)
+
+
+def _read_upgrade(head: RequestHead, options: bytes, upgrade: bytes) -> None:
+    """Pass on a wish to upgrade, unless what follows could not be told apart.
+
+    A switch to HTTP/2 would hide requests from the proxy; a body would be read as the new protocol.
+    """
+    if b"upgrade" in headers.tokens(options) and b"h2c" not in headers.tokens(upgrade) and not head.has_body:
+        head.upgrade = upgrade
+
+
+def _read_absolute_target(head: RequestHead) -> None:
+    """``GET http://host/path``: the target's host counts and Host does not (RFC 9112 3.2.2)."""
+    if head.target == b"*" or head.method == b"CONNECT":
+        return
+    _, _, rest = head.target.partition(b"://")
+    host = re.split(rb"[/?#]", rest, maxsplit=1)[0]
+    if not host or not headers.is_host(host):
+        raise BadMessage("the target is not a path")
+    path = rest[len(host) :]
+    head.host = host
+    head.target = path if path.startswith(b"/") else b"/" + path
+
+
+def _obey_connection(head: RequestHead | ResponseHead, options: bytes) -> None:
+    """Take away the fields that Connection names (RFC 9110 7.6.1), and note whether it shall stay open."""
+    known = headers.connection_options(options)
+    if known.nominated:
+        head.lines = headers.without(head.lines, known.nominated)
+    if known.keep_alive is not None:
+        head.keep_alive = known.keep_alive
+
+
+# --- responses --------------------------------------------------------------------------------------------
+
+
+class ResponseHead:
+    """A response's head.
+
+    ``reason`` is what stands behind the version, b" 200 OK". ``content_length`` is -1 if none was given;
+    ``chunked`` and it exclude each other; neither means that the body ends with the connection.
+    """
+
+    __slots__ = ("chunked", "content_length", "date", "keep_alive", "lines", "reason", "status", "upgrade")
+
+    def __init__(self, status: int, reason: bytes, keep_alive: bool, lines: bytes) -> None:
+        self.status = status
+        self.reason = reason
+        self.keep_alive = keep_alive
+        self.lines = lines
+        self.content_length = -1
+        self.chunked = False
+        self.date = b""
+        self.upgrade = b""
+
+
+def parse_response_head(raw: bytes) -> ResponseHead:
+    """Parse one head, from its first byte to its empty line. Raises :class:`BadMessage`."""
+    parser = httptools.HttpResponseParser(None)
+    try:
+        parser.feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass
+    except httptools.HttpParserError as error:
+        raise BadMessage(str(error)) from error
+    status = parser.get_status_code()
+    start, lines, found = headers.part(raw, headers.RESPONSE_STOPS)
+    minor = _VERSIONS.get(start[:8])
+    if minor is None or not 100 <= status <= 599:
+        raise BadMessage("not an HTTP/1 response")
+    head = ResponseHead(status, start[8:], minor == 1, lines)
+    _read_response_fields(head, found)
+    return head
+
+
+def _read_response_fields(head: ResponseHead, found: Found) -> None:
+    options = None
+    for spelled, padded in found:
+        name, value = spelled.lower(), padded.rstrip()
+        if name == b"content-length":
+            head.content_length = int(value)
+        elif name == b"date":
+            head.date = value
+        elif name == b"transfer-encoding":
+            if headers.tokens(value) != [b"chunked"]:
+                raise BadMessage("only the transfer coding chunked is understood")
+            head.chunked = True
+        elif name == b"connection":
+            options = value if options is None else options + b"," + value
+        elif name == b"upgrade":
+            head.upgrade = value
+    if options is not None:
+        _obey_connection(head, options)
+
+
+# --- bodies -----------------------------------------------------------------------------------------------
+
+
+class LengthBody:
+    """A body of a known length. ``done`` once all of it was fed; ``rest`` is what came behind it."""
+
+    __slots__ = ("_remaining", "done", "rest")
+
+    def __init__(self, length: int) -> None:
+        self._remaining = length
+        self.done = length == 0
+        self.rest = b""
+
+    def feed(self, received: bytes) -> bytes:
+        """Return what of ``received`` belongs to the body."""
+        self._remaining -= len(received)
+        if self._remaining > 0:
+            return received
+        self.done = True
+        if self._remaining < 0:
+            received, self.rest = received[: self._remaining], received[self._remaining :]
+            self._remaining = 0
+        return received
+
+
+class EndlessBody:
+    """A body that ends with its connection."""
+
+    __slots__ = ()
+    done = False
+    rest = b""
+
+    def feed(self, received: bytes) -> bytes:
+        """Return all of it."""
+        return received
+
+
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t -~\x80-\xff]*)?")
+
+
+class ChunkedBody:
+    """A chunked body (RFC 9112 7.1), however it was split. Extensions and trailers are dropped."""
+
+    __slots__ = ("_line", "_remaining", "_trailer_bytes", "done", "rest")
+
+    # What comes next, if it is not the ``_remaining`` bytes of a chunk's data:
+    _SIZE_LINE = 0
+    _CHUNK_END = -1
+    _TRAILER_LINE = -2
+
+    def __init__(self) -> None:
+        self._line = b""  # the beginning of a line that is not whole yet
+        self._remaining = self._SIZE_LINE
+        self._trailer_bytes = 0
+        self.done = False
+        self.rest = b""
+
+    def feed(self, received: bytes) -> bytes:
+        """Return the body's bytes in ``received``. Raises :class:`BadMessage`."""
+        data = self._line + received if self._line else received
+        self._line = b""
+        pieces: list[bytes] = []
+        position = 0
+        while not self.done and position < len(data):
+            if self._remaining > 0:
+                piece = data[position : position + self._remaining]
+                pieces.append(piece)
+                position += len(piece)
+                self._remaining = self._remaining - len(piece) or self._CHUNK_END
+                continue
+            end = data.find(b"\n", position) + 1
+            if not end:
+                self._keep(data[position:])
+                break
+            self._read_line(data[position:end])
+            position = end
+        if self.done:
+            self.rest = data[position:]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _keep(self, line: bytes) -> None:
+        if len(line) > (1 if self._remaining == self._CHUNK_END else MAX_CHUNK_LINE_BYTES):
+            raise BadMessage("a line of a chunked body is too long")
+        self._line = line
+
+    def _read_line(self, line: bytes) -> None:
+        if not line.endswith(b"\r\n"):
+            raise BadMessage("a line of a chunked body ends with LF alone")
+        if self._remaining == self._CHUNK_END:
+            if line != b"\r\n":
+                raise BadMessage("a chunk is longer than its size")
+            self._remaining = self._SIZE_LINE
+        elif self._remaining == self._TRAILER_LINE:
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > MAX_TRAILER_BYTES or b"\r" in line[:-2]:
+                raise BadMessage("the trailers are malformed or too long")
+            self.done = line == b"\r\n"
+        else:
+            size = _CHUNK_LINE.fullmatch(line[:-2])
+            if size is None or len(line) > MAX_CHUNK_LINE_BYTES:
+                raise BadMessage("a chunk's size is malformed")
+            self._remaining = int(size[1], 16) or self._TRAILER_LINE
+
+
+Body = LengthBody | ChunkedBody | EndlessBody
+
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def request_parser(handler: object) -> Any:
-    """Return a parser that calls ``on_url``, ``on_header``, ``on_headers_complete``, ``on_body``,
-    ``on_message_complete`` of ``handler``."""
-    return cast(Any, httptools.HttpRequestParser(handler))
-
-
-def response_parser(handler: object) -> Any:
-    """Return a parser of responses, with the same callbacks but ``on_url``."""
-    return cast(Any, httptools.HttpResponseParser(handler))
-
-
-def chunk(body: bytes) -> bytes:
-    """Return one chunk (RFC 9112 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(body), body)
+def chunk(data: bytes) -> bytes:
+    """Return ``data``, which is not empty, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)

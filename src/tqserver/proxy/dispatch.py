@@ -1,0 +1,154 @@
+"""From a request to a worker's connection: choose, hold, try again.
+
+What happens when a snapshot comes is here too, since it is the same question asked anew: where do those that
+wait go, and has a worker that left come to rest?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tqserver.proxy import balancer
+from tqserver.proxy.connections import Connections
+from tqserver.proxy.exchange import Exchange
+from tqserver.proxy.table import Page, Route, Table, Worker
+from tqserver.proxy.upstream import Upstream
+from tqserver.wire.messages import Acknowledged, Demand, Drained, FromProxy, Refused, Snapshot
+
+if TYPE_CHECKING:
+    from tqserver.proxy.downstream import Downstream
+
+
+class Dispatcher:
+    """Gives each request a connection to a worker of its page, or has it answered otherwise."""
+
+    def __init__(self, table: Table, connections: Connections, tell: Callable[[FromProxy], None]) -> None:
+        self._table = table
+        self._connections = connections
+        self._tell = tell
+
+    # --- one request ----------------------------------------------------------------------------------------
+
+    def dispatch(self, client: Downstream, route: Route, exchange: Exchange) -> None:
+        """Choose a worker and a connection to it; without a worker, hold the request."""
+        worker = self._choose(route)
+        if worker is None:
+            self._hold(client, route)
+            return
+        worker.active.add(client)
+        client.worker = worker
+        upstream = None
+        if not exchange.needs_fresh_connection:
+            upstream = self._connections.take_idle(worker, checked=not exchange.is_repeatable)
+        if upstream is not None:
+            client.send_to(upstream)
+            return
+        client.wait_for_worker(route)
+        self._connections.open(
+            worker,
+            partial(self._opened, client, exchange, worker),
+            partial(self._refused, client, exchange, worker),
+        )
+
+    @staticmethod
+    def _choose(route: Route) -> Worker | None:
+        workers = route.workers
+        if len(workers) == 1:
+            return None if workers[0].is_resting else workers[0]
+        ready = [worker for worker in workers if not worker.is_resting]
+        if not ready:
+            return None
+        route.page.turn += 1
+        return balancer.pick(ready, route.page.turn)
+
+    def _hold(self, client: Downstream, route: Route) -> None:
+        """No worker can take it: wait for a snapshot that brings one, or say why none will."""
+        page = route.page
+        if not route.workers and route.entry.failure is not None:
+            client.reply(503, failure=route.entry.failure)
+        elif len(page.waiting) >= route.limits.queue:
+            client.reply(503, detail=f"{len(page.waiting)} requests wait for this page already.")
+        else:
+            page.waiting[client] = None
+            client.wait_for_worker(route)
+            if not route.workers and not page.demanded:
+                page.demanded = True
+                self._tell(Demand(page=page.name))
+
+    def stop_waiting(self, client: Downstream, page: Page) -> None:
+        """A client is no longer held, if it was."""
+        page.waiting.pop(client, None)
+        if not page.waiting:
+            page.demanded = False
+
+    def _opened(self, client: Downstream, exchange: Exchange, worker: Worker, upstream: Upstream) -> None:
+        if upstream.transport.is_closing():
+            self._refused(client, exchange, worker, ConnectionResetError("closed as soon as it was opened"))
+        elif client.still_wants(exchange, worker):
+            client.send_to(upstream)
+        else:
+            self._connections.keep(upstream)
+
+    def _refused(self, client: Downstream, exchange: Exchange, worker: Worker, error: OSError) -> None:
+        worker.is_resting = True
+        if not isinstance(error, BlockingIOError):  # that is a full backlog: busy, and not ill
+            self.complain(worker, str(error) or "the connection timed out")
+        if client.still_wants(exchange, worker):
+            client.connection_refused()
+
+    def complain(self, worker: Worker, reason: str) -> None:
+        """Have control look at a worker."""
+        self._tell(Refused(worker=worker.number, reason=reason))
+
+    def keep(self, upstream: Upstream) -> None:
+        """A connection has served and can serve again."""
+        self._connections.keep(upstream)
+
+    def part(self, client: Downstream, worker: Worker) -> None:
+        """A client's request is no longer in flight for a worker."""
+        worker.active.discard(client)
+        if worker.has_left and not worker.active:
+            self._drained(worker)
+
+    # --- all of them ----------------------------------------------------------------------------------------
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Swap the table, between two requests; acknowledge; see to those that left and those that wait."""
+        left = self._table.apply(snapshot)
+        self._tell(Acknowledged(version=snapshot.version))
+        for worker in left:
+            self._connections.close_idle(worker)
+            if not worker.active:
+                self._drained(worker)
+        self._dispatch_waiting()
+
+    def _drained(self, worker: Worker) -> None:
+        if self._table.forget(worker):
+            self._tell(Drained(worker=worker.number))
+
+    def _dispatch_waiting(self) -> None:
+        """Ask for each request that waits where it goes now, in the order in which they came."""
+        for page in list(self._table.pages.values()):
+            waiting, page.waiting = page.waiting, {}
+            for client in waiting:
+                client.dispatch()
+            if not page.waiting:
+                page.demanded = False
+
+    def cut(self, number: int) -> None:
+        """End what is in flight for a worker."""
+        worker = self._table.workers.get(number)
+        for client in list(worker.active) if worker is not None else ():
+            client.cut()
+
+    def tick(self, idle_since: float) -> None:
+        """Let workers that refused be tried again; close what has been idle since before then."""
+        rested = False
+        for worker in self._table.workers.values():
+            rested = rested or worker.is_resting
+            worker.is_resting = False
+            self._connections.drop_idle(worker, idle_since)
+        if rested:
+            self._dispatch_waiting()

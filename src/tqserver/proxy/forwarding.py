@@ -1,0 +1,70 @@
+"""What a worker is told about the client, and whom to believe about it.
+
+A peer outside ``trusted_proxies`` is the client: whatever it sent as X-Forwarded-* or Forwarded is dropped. A
+trusted one speaks for somebody else: its fields are kept, and its own address is appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from tqserver.wire.http1 import RequestHead
+
+Network = IPv4Network | IPv6Network
+
+_FOR = b"\r\nX-Forwarded-For: "
+_PROTO = b"\r\nX-Forwarded-Proto: "
+_HOST = b"\r\nX-Forwarded-Host: "
+
+
+class Peer:
+    """The other end of a client's connection. What is the same for all its requests is made once."""
+
+    __slots__ = ("_known", "address", "is_trusted", "scheme")
+
+    def __init__(self, address: str, scheme: bytes, trusted: Sequence[Network]) -> None:
+        self.address = _readable(address).encode("ascii", "replace")
+        self.scheme = scheme
+        self.is_trusted = any(_is_in(address, network) for network in trusted)
+        self._known = _FOR + self.address + _PROTO + scheme + _HOST
+
+    def fields(self, request: RequestHead) -> bytes:
+        """Return the forwarding fields of a request, each line with its CRLF in front."""
+        if not (self.is_trusted and request.forwarded):
+            return self._known + (request.host or b"")
+        return self._extended(request)
+
+    def _extended(self, request: RequestHead) -> bytes:
+        named = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+        through = [value for name, value in request.forwarded if name == named[0]]
+        known = dict(request.forwarded)
+        others = (b"\r\n" + name + b": " + value for name, value in request.forwarded if name not in named)
+        return b"".join((
+            _FOR, b", ".join([*through, self.address]),
+            _PROTO, known.get(named[1], self.scheme),
+            _HOST, known.get(named[2], request.host or b""),
+            *others,
+        ))  # fmt: skip
+
+
+def networks(texts: Sequence[str]) -> list[Network]:
+    """Parse addresses and networks ("10.0.0.0/8", "::1"). Raises ValueError."""
+    return [ip_network(text, strict=False) for text in texts]
+
+
+def _readable(address: str) -> str:
+    """An IPv4 client of an IPv6 socket is shown as what it is."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return str(mapped or parsed)
+
+
+def _is_in(address: str, network: Network) -> bool:
+    try:
+        return ip_address(_readable(address)) in network
+    except ValueError:
+        return False  # a unix socket's peer has no address

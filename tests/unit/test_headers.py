@@ -1,0 +1,91 @@
+"""Which fields go on, and what their values mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from tqserver.wire.headers import (
+    REQUEST_STOPS,
+    connection_options,
+    is_host,
+    is_request_id,
+    part,
+    prefers,
+    tokens,
+    value_of,
+    without,
+)
+
+HEAD = b"GET / HTTP/1.1\r\nA: 1\r\nHOST: x \r\nb:2\r\nTE:\ttrailers\r\nTea: yes\r\nExpect:\r\n\r\n"
+
+
+def test_a_head_is_parted() -> None:
+    start, lines, found = part(HEAD, REQUEST_STOPS)
+    assert start == b"GET / HTTP/1.1"
+    assert lines == b"\r\nA: 1\r\nb:2\r\nTea: yes"
+    assert list(found) == [(b"HOST", b"x "), (b"TE", b"trailers"), (b"Expect", b"")]
+
+
+def test_a_name_within_a_value_is_not_a_field() -> None:
+    _, lines, found = part(b"GET / HTTP/1.1\r\nX: host: evil\r\nX-Host: y\r\n\r\n", REQUEST_STOPS)
+    assert lines == b"\r\nX: host: evil\r\nX-Host: y"
+    assert list(found) == []
+
+
+def test_lines_are_taken_away_by_name() -> None:
+    assert without(b"\r\nA: 1\r\nB: 2\r\na: 3\r\nAB: 4", [b"a"]) == b"\r\nB: 2\r\nAB: 4"
+
+
+def test_values_of_one_name_are_one_list() -> None:
+    assert value_of(b"\r\nAccept: a\r\nB: x\r\naccept:b", b"accept") == b"a, b"
+    assert value_of(b"\r\nAccept: a", b"b") == b""
+
+
+def test_tokens() -> None:
+    assert tokens(b" Close , ,Keep-Alive,") == [b"close", b"keep-alive"]
+
+
+@pytest.mark.parametrize(
+    ("content", "nominated", "keep_alive"),
+    [
+        (b"close", set(), False),
+        (b"Keep-Alive", set(), True),
+        (b"keep-alive, close", set(), False),
+        (b"Upgrade, HTTP2-Settings", {b"http2-settings"}, None),
+        (b"", set(), None),
+    ],
+)
+def test_connection_options(content: bytes, nominated: set[bytes], keep_alive: bool | None) -> None:
+    options = connection_options(content)
+    assert (options.nominated, options.keep_alive) == (nominated, keep_alive)
+
+
+@pytest.mark.parametrize("good", [b"", b"a", b"a.b:80", b"[::1]:8080", b"127.0.0.1", b"a_b", b"a:"])
+def test_hosts(good: bytes) -> None:
+    assert is_host(good)
+
+
+@pytest.mark.parametrize("bad", [b"a b", b"a/b", b"u@a", b"a:b", b"[::1", b"a,b c", b"a\xff", b"a:1:2"])
+def test_what_is_no_host(bad: bytes) -> None:
+    assert not is_host(bad)
+
+
+def test_request_ids_cannot_forge_a_log_line() -> None:
+    assert is_request_id(b"a.B_c-1")
+    assert not any(map(is_request_id, (b"", b"a b", b"a\tb", b'a"b', b"x" * 129, "é".encode())))
+
+
+@pytest.mark.parametrize(
+    ("accept", "json"),
+    [
+        (b"application/json", True),
+        (b"text/html, application/json;q=0.9", False),
+        (b"application/json, text/html;q=0.9", True),
+        (b"application/*, text/html;q=0.5", True),
+        (b"*/*", False),
+        (b"", False),
+        (b"application/json;q=x", False),
+    ],
+)
+def test_preference(accept: bytes, json: bool) -> None:
+    assert prefers(accept, b"application/json", b"text/html") is json
