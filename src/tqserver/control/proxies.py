@@ -216,10 +216,13 @@ class ProxyPool:
             if proxy.said_hello:
                 proxy.send(message)
 
-    async def dismiss(self, proxies: Sequence[Proxy], deadline_seconds: float) -> None:
-        """Let these finish what is in flight and exit; kill those that do not by the deadline."""
+    async def dismiss(self, proxies: Sequence[Proxy], deadline_seconds: float, *, patient: bool) -> None:
+        """Let these finish what is in flight and exit; kill those that do not by the deadline.
+
+        ``patient``: others accept from the same sockets (see :class:`Leave`).
+        """
         for proxy in proxies:
-            proxy.send(Leave(deadline_seconds))
+            proxy.send(Leave(deadline_seconds, patient))
         try:
             async with asyncio.timeout(deadline_seconds + LEAVE_GRACE_SECONDS):
                 for proxy in proxies:
@@ -229,10 +232,10 @@ class ProxyPool:
             log.warning("proxy.late", deadline_seconds=deadline_seconds, remedy="killed")
             _kill(proxies)
 
-    async def leave(self, deadline_seconds: float) -> None:
+    async def leave(self, deadline_seconds: float, *, patient: bool) -> None:
         """Dismiss all of them."""
         self._give_up_all()
-        await self.dismiss(list(self.alive), deadline_seconds)
+        await self.dismiss(list(self.alive), deadline_seconds, patient=patient)
 
     def kill(self) -> None:
         """Kill those that are still there."""

@@ -279,7 +279,7 @@ class Supervisor:
             new, old = self._proxies.reshape(self._config.server.proxy_count(), [listener])
             if new:
                 await self._publisher.acknowledged(self._publisher.touch())
-            await self._proxies.dismiss(old, drain_seconds)
+            await self._proxies.dismiss(old, drain_seconds, patient=True)
             if before is not listener:
                 before.close()
                 log.info("server.moved", url=_url(listener))
@@ -343,7 +343,8 @@ class Supervisor:
     async def _stop_in_order(self) -> None:
         """Proxies first, since they hold the requests; then workers; then zygotes."""
         await self._site.stop_following()
-        await self._proxies.leave(self._config.workers.default.drain_seconds(self._config.mode))
+        drain_seconds = self._config.workers.default.drain_seconds(self._config.mode)
+        await self._proxies.leave(drain_seconds, patient=self._is_handing_over)
         grace = self._config.workers.shutdown_grace_period_ms / 1000
         self._site.retire()
         await self._site.stop()

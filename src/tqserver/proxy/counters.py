@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from tqserver.proxy.table import Page
-from tqserver.wire.messages import Counters, RouteCount
+from tqserver.proxy.table import Table
+from tqserver.wire.messages import Counters, RouteCount, WorkerCount
 
 
-def count(connections: int, pages: Iterable[Page]) -> Counters:
-    """Return the present counts of all pages that were ever asked for."""
+def count(connections: int, table: Table) -> Counters:
+    """Return the present counts of all pages and workers that were ever asked."""
     return Counters(
         connections=connections,
         routes=[
@@ -20,7 +18,14 @@ def count(connections: int, pages: Iterable[Page]) -> Counters:
                 in_flight=page.in_flight,
                 waiting=len(page.waiting),
             )
-            for page in pages
+            for page in table.pages.values()
             if page.requests
+        ],
+        workers=[
+            WorkerCount(
+                worker=worker.number, requests=worker.requests, in_flight=worker.in_flight, silent=worker.silent
+            )
+            for worker in table.workers.values()
+            if worker.requests
         ],
     )

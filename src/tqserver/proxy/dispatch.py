@@ -37,12 +37,17 @@ class Dispatcher:
         if worker is None:
             self._hold(client, route)
             return
+        concurrency = route.limits.concurrency
+        if concurrency and worker.in_flight >= concurrency and not route.asked_for_more:
+            route.asked_for_more = True  # until the next snapshot: it may bring one
+            self._tell(Demand(page=route.page.name))
         worker.active.add(client)
         client.worker = worker
         upstream = None
         if not exchange.needs_fresh_connection:
             upstream = self._connections.take_idle(worker, checked=not exchange.is_repeatable)
         if upstream is not None:
+            worker.requests += 1
             client.send_to(upstream)
             return
         client.wait_for_worker(route)
@@ -87,6 +92,7 @@ class Dispatcher:
         if upstream.transport.is_closing():
             self._refused(client, exchange, worker, ConnectionResetError("closed as soon as it was opened"))
         elif client.still_wants(exchange, worker):
+            worker.requests += 1
             client.send_to(upstream)
         else:
             self._connections.keep(upstream)

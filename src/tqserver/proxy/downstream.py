@@ -283,6 +283,8 @@ class Downstream(Flow):
         """The head of the answer and what followed it. A small answer is whole here, and written at once."""
         exchange = self.exchange
         assert exchange is not None
+        if self.worker is not None:
+            self.worker.silent = 0
         if self._home.is_leaving:
             exchange.keep_alive = False
         out = exchange.response_head(head, self._home.ticker.date)
@@ -465,6 +467,8 @@ class Downstream(Flow):
                 self.transport.close()
         else:
             awaited = self._body is not None and not self.is_held
+            if self.worker is not None and self.upstream is not None and not (awaited or self.upstream.heard):
+                self.worker.silent += 1
             self._obey(exchange.fell_silent(client_awaited=awaited), "nothing came in time")
 
     def _client_reads(self) -> bool:
@@ -497,9 +501,9 @@ class Downstream(Flow):
         else:
             self.transport.close()
 
-    def leave(self) -> None:
-        """The proxy leaves: close if idle; what has just connected may still ask once."""
-        if self.exchange is not None or self._is_lingering:
+    def leave(self, *, patient: bool) -> None:
+        """The proxy leaves: close if idle; what has just connected, or all if it is patient, may still ask once."""
+        if self.exchange is not None or self._is_lingering or (patient and self._has_served):
             return
         if self._has_served and not self._backlog:
             self.transport.close()

@@ -84,8 +84,8 @@ class Server:
                 self._listen()
             case Cut(worker=worker):
                 self._dispatcher.cut(worker)
-            case Leave(deadline_seconds=seconds):
-                self._leave(seconds)
+            case Leave(deadline_seconds=seconds, patient=patient):
+                self._leave(seconds, patient=patient)
 
     def _listen(self) -> None:
         """There is a table: accept, if not yet. (The next snapshot can come before a server is created.)"""
@@ -118,14 +118,14 @@ class Server:
             self._look_whether_left()
 
     def _send_counters(self) -> None:
-        counters = count(len(self._home.clients), self._table.pages.values())
+        counters = count(len(self._home.clients), self._table)
         if counters != self._counted:
             self._counted = counters
             self._link.send(counters)
 
     # --- the end --------------------------------------------------------------------------------------------
 
-    def _leave(self, deadline_seconds: float) -> None:
+    def _leave(self, deadline_seconds: float, *, patient: bool = False) -> None:
         """Accept what the kernel has queued, finish what is in flight, exit."""
         deadline = self._ticker.now + deadline_seconds
         if self._home.is_leaving:
@@ -134,9 +134,9 @@ class Server:
         self._leave_by = deadline
         self._home.is_leaving = True
         log.info("proxy.leaving", name=self._name, connections=len(self._home.clients))
-        self._tasks.start(self._stop_listening(), name="leave")
+        self._tasks.start(self._stop_listening(patient), name="leave")
 
-    async def _stop_listening(self) -> None:
+    async def _stop_listening(self, patient: bool) -> None:
         for server in self._servers:
             server.close()
         loop = asyncio.get_running_loop()
@@ -144,11 +144,11 @@ class Server:
             for connection in _queued(listener):
                 await loop.connect_accepted_socket(lambda: Downstream(self._home), connection)
         # What idle connections have sent by now is read first: one turn of the loop, then they are closed.
-        loop.call_later(0, self._close_idle)
+        loop.call_later(0, self._close_idle, patient)
 
-    def _close_idle(self) -> None:
+    def _close_idle(self, patient: bool) -> None:
         for client in list(self._home.clients):
-            client.leave()
+            client.leave(patient=patient)
         self._look_whether_left()
 
     def _look_whether_left(self) -> None:

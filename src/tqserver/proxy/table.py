@@ -25,9 +25,10 @@ class Worker:
     """A worker as it is. ``active`` are the clients whose requests it has, those still connecting included.
 
     ``has_left``: no snapshot names it any more. ``is_resting``: it refused a connection a moment ago.
+    ``requests`` were sent to it; ``silent`` in a row were not answered in time.
     """
 
-    __slots__ = ("active", "endpoint", "has_left", "idle", "is_resting", "number")
+    __slots__ = ("active", "endpoint", "has_left", "idle", "is_resting", "number", "requests", "silent")
 
     def __init__(self, ref: WorkerRef) -> None:
         self.number = ref.worker
@@ -36,6 +37,8 @@ class Worker:
         self.idle: list[Upstream] = []  # the latest last: it is used first, so that the others can age
         self.has_left = False
         self.is_resting = False
+        self.requests = 0
+        self.silent = 0
 
     @property
     def in_flight(self) -> int:
@@ -59,15 +62,16 @@ class Page:
 
 
 class Route:
-    """A row of the snapshot, with the state of what it names."""
+    """A row of the snapshot, with the state of what it names. ``asked_for_more``: of its workers are too few."""
 
-    __slots__ = ("entry", "limits", "page", "workers")
+    __slots__ = ("asked_for_more", "entry", "limits", "page", "workers")
 
     def __init__(self, entry: RouteEntry, page: Page, workers: list[Worker]) -> None:
         self.entry = entry
         self.limits = entry.limits
         self.page = page
         self.workers = workers
+        self.asked_for_more = False
 
 
 class Table:

@@ -90,9 +90,15 @@ class Cut(Message, frozen=True):
 
 
 class Leave(Message, frozen=True):
-    """Accept what the kernel has queued, finish what is in flight within the deadline, then exit 0."""
+    """Accept what the kernel has queued, finish what is in flight within the deadline, then exit 0.
+
+    ``patient``: somebody else serves this address from now on. Connections between two requests may ask once
+    more until the deadline, and learn by the answer that it was the last: closed at once, they could lose a
+    request that is on its way.
+    """
 
     deadline_seconds: float
+    patient: bool = False
 
 
 # --- proxy -> control -------------------------------------------------------------------------------------
