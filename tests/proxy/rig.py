@@ -157,9 +157,15 @@ class Wire:
         self.sock.close()
 
     def reset(self) -> None:
-        """Close so that the other side sees a reset (TCP)."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+        """Close so that the other side sees a reset (TCP); nothing if it is closed."""
+        if self.sock.fileno() >= 0:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.sock.close()
+
+    def half_close(self) -> Wire:
+        """Send nothing more, and go on reading."""
+        self.sock.shutdown(socket.SHUT_WR)
+        return self
 
 
 class Worker:
@@ -288,9 +294,9 @@ class Proxy:
         return client
 
     def hang_up(self) -> None:
-        """Close all clients, and forget what was heard."""
+        """Close all clients so that the proxy sees it, and forget what was heard."""
         for client in self._clients:
-            client.close()
+            client.reset()
         self._clients.clear()
         left = [ref.worker for row in self._snapshot.routes for ref in row.workers]
         self.route()

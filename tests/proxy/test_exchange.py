@@ -22,10 +22,13 @@ def answer(start: str = "HTTP/1.1 200 OK", *fields: str) -> ResponseHead:
 def test_from_head_to_end() -> None:
     life = exchange("GET /x HTTP/1.1", "Accept: y")
     assert life.phase is Phase.ADMITTED
-    assert life.send() == (b"GET /x HTTP/1.1\r\nHost: a\r\nAccept: y\r\nX-Forwarded-For: 1\r\nX-Request-Id: id\r\n\r\n")
+    assert life.send() == (
+        b"GET /x HTTP/1.1\r\nHost: a\r\nAccept: y\r\nVia: 1.1 tqserver\r\n"
+        b"X-Forwarded-For: 1\r\nX-Request-Id: id\r\n\r\n"
+    )
     assert life.phase is Phase.SENT
     assert life.response_head(answer("HTTP/1.1 200 OK", "A: b", "Content-Length: 2"), b"now") == (
-        b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\nDate: now\r\nX-Request-Id: id\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nA: b\r\nContent-Length: 2\r\nVia: 1.1 tqserver\r\nDate: now\r\nX-Request-Id: id\r\n\r\n"
     )
     assert life.phase is Phase.ANSWERING
     assert life.response_body(life.answer_body.feed(b"ok")) == b"ok"
@@ -58,32 +61,56 @@ def test_a_chunked_body_is_framed_anew() -> None:
 def test_a_worker_lost_before_it_answered(loss: Loss, heard: bool, method: str, verdict: Verdict) -> None:
     life = exchange(f"{method} / HTTP/1.1")
     life.send()
-    assert life.upstream_lost(loss, heard=heard, clean=True) == verdict
+    assert life.upstream_lost(loss, 1, heard=heard, clean=True) == verdict
     assert life.needs_fresh_connection is (verdict is RETRY)
 
 
 def test_nothing_was_sent_so_anything_can_be_tried_again() -> None:
     life = exchange("POST / HTTP/1.1", "Content-Length: 5")
     for _ in range(10):
-        assert life.upstream_lost(Loss.REFUSED, heard=False, clean=True) == RETRY
+        assert life.upstream_lost(Loss.REFUSED, 1, heard=False, clean=True) == RETRY
     assert life.phase is Phase.ADMITTED
 
 
-def test_one_stale_and_one_broken_connection_are_forgiven() -> None:
+def test_three_losses_are_forgiven() -> None:
     life = exchange()
-    for loss, verdict in ((Loss.STALE, RETRY), (Loss.BROKEN, RETRY), (Loss.BROKEN, REPLY_502)):
+    for loss, verdict in ((Loss.STALE, RETRY), (Loss.BROKEN, RETRY), (Loss.BROKEN, RETRY), (Loss.BROKEN, REPLY_502)):
         life.send()
-        assert life.upstream_lost(loss, heard=False, clean=True) == verdict
+        assert life.upstream_lost(loss, 1, heard=False, clean=True) == verdict
+
+
+def test_a_worker_that_broke_is_avoided_for_a_while() -> None:
+    life = exchange()
+    life.send()
+    life.upstream_lost(Loss.STALE, 1, heard=False, clean=True)
+    assert not life.forgive()  # it has closed an idle connection, as it may
+    life.send()
+    life.upstream_lost(Loss.BROKEN, 2, heard=False, clean=True)
+    assert life.avoided == (2,)
+    assert life.forgive() and life.avoided == ()
+
+
+def test_what_is_appended_is_part_of_the_answer() -> None:
+    life = exchange()
+    life.send()
+    assert b"\r\nContent-Length: 7\r\n" in life.response_head(
+        answer("HTTP/1.1 200 OK", "Content-Length: 5"), b"", b"!!"
+    )
+    assert life.response_end() == b"!!"
+    life = exchange()
+    life.send()
+    assert b"chunked" in life.response_head(answer("HTTP/1.1 200 OK", "Transfer-Encoding: chunked"), b"", b"!!")
+    assert life.response_end() == b"2\r\n!!\r\n0\r\n\r\n"
 
 
 def test_what_was_sent_of_a_small_body_is_sent_again() -> None:
     life = exchange("PUT / HTTP/1.1", "Transfer-Encoding: chunked")
     life.send()
     life.request_body(b"ab")
-    assert life.upstream_lost(Loss.BROKEN, heard=False, clean=True) == RETRY
+    assert life.upstream_lost(Loss.BROKEN, 1, heard=False, clean=True) == RETRY
     assert life.send().endswith(b"\r\n\r\n2\r\nab\r\n")
     life.request_end()
-    assert life.upstream_lost(Loss.STALE, heard=False, clean=True) == RETRY
+    assert life.upstream_lost(Loss.STALE, 1, heard=False, clean=True) == RETRY
     assert life.send().endswith(b"\r\n\r\n2\r\nab\r\n0\r\n\r\n")
 
 
@@ -91,7 +118,7 @@ def test_a_large_body_is_not_kept() -> None:
     life = exchange("PUT / HTTP/1.1", "Content-Length: 100000")
     life.send()
     life.request_body(b"x" * (KEPT_BODY_BYTES + 1))
-    assert life.upstream_lost(Loss.BROKEN, heard=False, clean=True) == REPLY_502
+    assert life.upstream_lost(Loss.BROKEN, 1, heard=False, clean=True) == REPLY_502
 
 
 @pytest.mark.parametrize(
@@ -107,7 +134,7 @@ def test_a_worker_lost_within_its_answer(fields: list[str], clean: bool, verdict
     life = exchange()
     life.send()
     life.response_head(answer("HTTP/1.1 200 OK", *fields), b"")
-    assert life.upstream_lost(Loss.BROKEN, heard=True, clean=clean) == verdict
+    assert life.upstream_lost(Loss.BROKEN, 1, heard=True, clean=clean) == verdict
 
 
 @pytest.mark.parametrize(
@@ -160,4 +187,4 @@ def test_an_upgrade_needs_to_be_asked_for() -> None:
     assert b"\r\nConnection: Upgrade\r\nUpgrade: x\r\n" in life.send()
     assert b"\r\nUpgrade: x\r\n" in life.switch(switching)
     assert life.phase is Phase.TUNNEL
-    assert life.upstream_lost(Loss.BROKEN, heard=True, clean=True) == FINISH
+    assert life.upstream_lost(Loss.BROKEN, 1, heard=True, clean=True) == FINISH

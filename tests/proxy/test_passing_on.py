@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.proxy.rig import Proxy, Worker, get, ok, page, post
+from tqserver.wire.messages import Demand
 
 
 def test_a_request_and_its_answer(proxy: Proxy, worker: Worker) -> None:
@@ -44,6 +45,7 @@ def test_hop_by_hop_fields_stop(proxy: Proxy, worker: Worker) -> None:
     names = {name.lower() for name, _ in request.fields}
     assert names == {
         b"host", b"x-kept", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id",
+        b"via",
     }  # fmt: skip
     head = client.response().head
     assert head["X-Kept"] == b"too"
@@ -295,3 +297,56 @@ def test_the_target_goes_on_as_it_came(proxy: Proxy, worker: Worker) -> None:
     target = "/a//b/./c%20d/..;x?q=%ff"
     proxy.connect().send(get(target))
     assert worker.serve(ok())[1].line == f"GET {target} HTTP/1.1".encode()
+
+
+# --- clients that send nothing more, and read on ----------------------------------------------------------
+
+
+def test_a_half_closed_client_is_answered(proxy: Proxy, worker: Worker) -> None:
+    client = proxy.connect().send(get()).half_close()
+    connection = worker.accept()
+    connection.head()
+    connection.send(ok(b"still there"))
+    response = client.response()
+    assert (response.body, response.head["Connection"]) == (b"still there", b"close")
+    assert client.rest() == b""
+
+
+def test_a_half_closed_client_gets_all_that_it_asked(proxy: Proxy, worker: Worker) -> None:
+    proxy.route(page())
+    client = proxy.connect().send(post(b"one") + get("/2") + get("/3")[:-2]).half_close()
+    proxy.hear(Demand)
+    proxy.route(page(worker))
+    connection, _ = worker.serve(ok(b"1"))
+    assert connection.exactly(3) == b"one"
+    assert connection.head().line == b"GET /2 HTTP/1.1"
+    connection.send(ok(b"2"))
+    assert [client.response().body for _ in range(2)] == [b"1", b"2"]
+    assert client.rest() == b""  # the third is not whole and will not be
+
+
+def test_a_half_closed_client_whose_body_is_short_is_gone(proxy: Proxy, worker: Worker) -> None:
+    proxy.route(page())
+    client = proxy.connect().send(post(b"whole")[:-2]).half_close()
+    proxy.hear(Demand)
+    proxy.route(page(worker))
+    connection = worker.accept()
+    connection.head()
+    assert connection.exactly(3) == b"who"
+    assert connection.is_ended()
+    assert client.is_ended()
+
+
+# --- Via --------------------------------------------------------------------------------------------------
+
+
+def test_via_names_each_hop_and_its_protocol(proxy: Proxy, worker: Worker) -> None:
+    """RFC 9110 7.6.3."""
+    client = proxy.connect().send(get("/", "Via: 1.1 front"))
+    _, request = worker.serve(ok(b"", "Via: 1.1 inner"))
+    assert request.all("Via") == [b"1.1 front", b"1.1 tqserver"]
+    assert client.response().head.all("Via") == [b"1.1 inner", b"1.1 tqserver"]
+    client = proxy.connect().send(b"GET / HTTP/1.0\r\n\r\n")
+    _, request = worker.serve(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
+    assert request["Via"] == b"1.0 tqserver"
+    assert client.response().head["Via"] == b"1.0 tqserver"

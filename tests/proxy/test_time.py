@@ -72,7 +72,7 @@ def test_an_idle_connection_is_closed(proxy: Proxy, worker: Worker) -> None:
 
 
 def test_an_idle_connection_to_a_worker_is_closed(proxy: Proxy, worker: Worker) -> None:
-    proxy.route(page(worker), limits=ServerLimits(worker_idle_seconds=SHORT))
+    proxy.route(page(worker, limits=RouteLimits(worker_idle_seconds=SHORT)))
     client = proxy.connect().send(get())
     connection, _ = worker.serve(ok())
     client.response()

@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.proxy.rig import Proxy, Worker, get, ok, page, post
+from tqserver.proxy.exchange import MOST_TRIES
 from tqserver.wire.messages import Counters, Cut, Demand, Drained, Failure, Refused, RouteLimits
 
 # --- a page without a worker ----------------------------------------------------------------------------
@@ -66,7 +67,7 @@ def test_no_more_than_the_queue_wait(proxy: Proxy, worker: Worker) -> None:
 
 def test_a_client_that_left_does_not_count_as_waiting(proxy: Proxy) -> None:
     proxy.route(page(limits=RouteLimits(queue=1)))
-    proxy.connect().send(get()).close()
+    proxy.connect().send(get()).reset()
     proxy.hear(Demand)
     while proxy.hear(Counters).routes[0].waiting:
         pass
@@ -191,7 +192,7 @@ def test_what_cannot_be_repeated_is_answered_with_502(proxy: Proxy, worker: Work
 
 def test_a_deadly_request_is_given_up(proxy: Proxy, worker: Worker) -> None:
     client = proxy.connect().send(get())
-    for _ in range(2):
+    for _ in range(MOST_TRIES):
         connection = worker.accept()
         connection.head()
         connection.close()

@@ -11,16 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tqserver.wire.bodies import LAST_CHUNK, Body, ChunkedBody, EndlessBody, LengthBody, chunk
 from tqserver.wire.http1 import (
-    LAST_CHUNK,
     BadMessage,
-    Body,
-    ChunkedBody,
-    EndlessBody,
-    LengthBody,
     RequestHead,
     RequestReader,
-    chunk,
     head_end,
     parse_request_head,
     parse_response_head,

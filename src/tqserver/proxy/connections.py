@@ -55,19 +55,21 @@ class Connections:
 
     def keep(self, upstream: Upstream) -> None:
         """An answer is whole and the connection can serve again: keep it, unless its worker left."""
-        if upstream.worker.has_left:
+        worker = upstream.worker
+        if worker.has_left or worker.idle_seconds <= 0:
             upstream.close()
         else:
             upstream.idle_since = self._ticker.now
-            upstream.worker.idle.append(upstream)
+            worker.idle.append(upstream)
 
     def close_idle(self, worker: Worker) -> None:
         """Close every idle connection of a worker."""
         while worker.idle:
             worker.idle.pop().close()
 
-    def drop_idle(self, worker: Worker, before: float) -> None:
-        """Close what has been idle since before a time: sooner than the worker would (pitfall 4)."""
+    def drop_idle(self, worker: Worker) -> None:
+        """Close what has been idle for long: sooner than the worker would (pitfall 4)."""
+        before = self._ticker.now - worker.idle_seconds
         while worker.idle and worker.idle[0].idle_since < before:
             worker.idle.pop(0).close()
 

@@ -6,7 +6,7 @@ wait go, and has a worker that left come to rest?
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from tqserver.proxy.upstream import Upstream
 from tqserver.wire.messages import Acknowledged, Demand, Drained, FromProxy, Refused, Snapshot
 
 if TYPE_CHECKING:
-    from tqserver.proxy.downstream import Downstream
+    from tqserver.proxy.relay import Relay
 
 
 class Dispatcher:
@@ -31,78 +31,78 @@ class Dispatcher:
 
     # --- one request ----------------------------------------------------------------------------------------
 
-    def dispatch(self, client: Downstream, route: Route, exchange: Exchange) -> None:
+    def dispatch(self, relay: Relay, route: Route, exchange: Exchange) -> None:
         """Choose a worker and a connection to it; without a worker, hold the request."""
-        worker = self._choose(route)
+        worker = self._choose(route, exchange.avoided)
         if worker is None:
-            self._hold(client, route)
+            self._hold(relay, route)
             return
         concurrency = route.limits.concurrency
         if concurrency and worker.in_flight >= concurrency and not route.asked_for_more:
             route.asked_for_more = True  # until the next snapshot: it may bring one
             self._tell(Demand(page=route.page.name))
-        worker.active.add(client)
-        client.worker = worker
+        worker.active.add(relay)
+        relay.worker = worker
         upstream = None
         if not exchange.needs_fresh_connection:
             upstream = self._connections.take_idle(worker, checked=not exchange.is_repeatable)
         if upstream is not None:
             worker.requests += 1
-            client.send_to(upstream)
+            relay.send_to(upstream)
             return
-        client.wait_for_worker(route)
+        relay.wait_for_worker(route)
         self._connections.open(
             worker,
-            partial(self._opened, client, exchange, worker),
-            partial(self._refused, client, exchange, worker),
+            partial(self._opened, relay, exchange, worker),
+            partial(self._refused, relay, exchange, worker),
         )
 
     @staticmethod
-    def _choose(route: Route) -> Worker | None:
+    def _choose(route: Route, avoided: Sequence[int]) -> Worker | None:
         workers = route.workers
-        if len(workers) == 1:
+        if len(workers) == 1 and not avoided:
             return None if workers[0].is_resting else workers[0]
-        ready = [worker for worker in workers if not worker.is_resting]
+        ready = [worker for worker in workers if not worker.is_resting and worker.number not in avoided]
         if not ready:
             return None
         route.page.turn += 1
         return balancer.pick(ready, route.page.turn)
 
-    def _hold(self, client: Downstream, route: Route) -> None:
+    def _hold(self, relay: Relay, route: Route) -> None:
         """No worker can take it: wait for a snapshot that brings one, or say why none will."""
         page = route.page
         if not route.workers and route.entry.failure is not None:
-            client.reply(503, failure=route.entry.failure)
+            relay.reply(503, failure=route.entry.failure)
         elif len(page.waiting) >= route.limits.queue:
-            client.reply(503, detail=f"{len(page.waiting)} requests wait for this page already.")
+            relay.reply(503, detail=f"{len(page.waiting)} requests wait for this page already.")
         else:
-            page.waiting[client] = None
-            client.wait_for_worker(route)
+            page.waiting[relay] = None
+            relay.wait_for_worker(route)
             if not route.workers and not page.demanded:
                 page.demanded = True
                 self._tell(Demand(page=page.name))
 
-    def stop_waiting(self, client: Downstream, page: Page) -> None:
-        """A client is no longer held, if it was."""
-        page.waiting.pop(client, None)
+    def stop_waiting(self, relay: Relay, page: Page) -> None:
+        """A request is no longer held, if it was."""
+        page.waiting.pop(relay, None)
         if not page.waiting:
             page.demanded = False
 
-    def _opened(self, client: Downstream, exchange: Exchange, worker: Worker, upstream: Upstream) -> None:
+    def _opened(self, relay: Relay, exchange: Exchange, worker: Worker, upstream: Upstream) -> None:
         if upstream.transport.is_closing():
-            self._refused(client, exchange, worker, ConnectionResetError("closed as soon as it was opened"))
-        elif client.still_wants(exchange, worker):
+            self._refused(relay, exchange, worker, ConnectionResetError("closed as soon as it was opened"))
+        elif relay.still_wants(exchange, worker):
             worker.requests += 1
-            client.send_to(upstream)
+            relay.send_to(upstream)
         else:
             self._connections.keep(upstream)
 
-    def _refused(self, client: Downstream, exchange: Exchange, worker: Worker, error: OSError) -> None:
+    def _refused(self, relay: Relay, exchange: Exchange, worker: Worker, error: OSError) -> None:
         worker.is_resting = True
         if not isinstance(error, BlockingIOError):  # that is a full backlog: busy, and not ill
             self.complain(worker, str(error) or "the connection timed out")
-        if client.still_wants(exchange, worker):
-            client.connection_refused()
+        if relay.still_wants(exchange, worker):
+            relay.connection_refused()
 
     def complain(self, worker: Worker, reason: str) -> None:
         """Have control look at a worker."""
@@ -112,9 +112,9 @@ class Dispatcher:
         """A connection has served and can serve again."""
         self._connections.keep(upstream)
 
-    def part(self, client: Downstream, worker: Worker) -> None:
-        """A client's request is no longer in flight for a worker."""
-        worker.active.discard(client)
+    def part(self, relay: Relay, worker: Worker) -> None:
+        """A request is no longer in flight for a worker."""
+        worker.active.discard(relay)
         if worker.has_left and not worker.active:
             self._drained(worker)
 
@@ -138,23 +138,26 @@ class Dispatcher:
         """Ask for each request that waits where it goes now, in the order in which they came."""
         for page in list(self._table.pages.values()):
             waiting, page.waiting = page.waiting, {}
-            for client in waiting:
-                client.dispatch()
+            for relay in waiting:
+                relay.dispatch()
             if not page.waiting:
                 page.demanded = False
 
     def cut(self, number: int) -> None:
         """End what is in flight for a worker."""
         worker = self._table.workers.get(number)
-        for client in list(worker.active) if worker is not None else ():
-            client.cut()
+        for relay in list(worker.active) if worker is not None else ():
+            relay.cut()
 
-    def tick(self, idle_since: float) -> None:
-        """Let workers that refused be tried again; close what has been idle since before then."""
+    def tick(self) -> None:
+        """Let workers that refused or broke be tried again; close what has been idle for long."""
         rested = False
+        for page in self._table.pages.values():
+            for relay in page.waiting:
+                rested = relay.forgive() or rested
         for worker in self._table.workers.values():
             rested = rested or worker.is_resting
             worker.is_resting = False
-            self._connections.drop_idle(worker, idle_since)
+            self._connections.drop_idle(worker)
         if rested:
             self._dispatch_waiting()

@@ -19,21 +19,15 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from tqserver.wire.http1 import (
-    LAST_CHUNK,
-    BadMessage,
-    Body,
-    ChunkedBody,
-    EndlessBody,
-    LengthBody,
-    RequestHead,
-    ResponseHead,
-    chunk,
-)
+from tqserver.wire.bodies import LAST_CHUNK, Body, ChunkedBody, EndlessBody, LengthBody, chunk
+from tqserver.wire.http1 import BadMessage, RequestHead, ResponseHead
 
 IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))  # RFC 9110 9.2.2
+MOST_TRIES = 4
 KEPT_BODY_BYTES = 64 * 1024  # of a body that could have to be sent again
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# RFC 9110 7.6.3: the protocol that a message was received by, and a pseudonym; by minor version
+_VIA = (b"\r\nVia: 1.0 tqserver", b"\r\nVia: 1.1 tqserver")
 _BODILESS = frozenset((204, 304))  # RFC 9110 6.4.1; answers to HEAD besides
 
 
@@ -91,12 +85,13 @@ class Exchange:
     """One request and its answer.
 
     ``forwarding`` are the forwarding fields' lines. ``answer_body`` reads the body of the worker's answer,
-    from :meth:`response_head` on. ``keep_alive`` tells whether the client's connection survives this
-    exchange.
+    from :meth:`response_head` on. ``avoided`` are the workers that have just failed this request.
+    ``keep_alive`` tells whether the client's connection survives this exchange.
     """
 
     __slots__ = (
-        "_forwarding", "_framing", "_kept", "_losses", "answer_body", "body_bytes", "is_repeatable",
+        "_appended", "_forwarding", "_framing", "_kept", "_losses", "answer_body", "avoided", "body_bytes",
+        "is_repeatable",
         "keep_alive", "needs_fresh_connection", "phase", "request", "request_done", "request_id", "status",
         "worker_keeps_alive",
     )  # fmt: skip
@@ -111,12 +106,14 @@ class Exchange:
         self.request_done = not request.has_body
         self.is_repeatable = request.method in IDEMPOTENT
         self.needs_fresh_connection = False
+        self.avoided: tuple[int, ...] = ()
         self.body_bytes = 0
         self.status = 0
+        self._appended = b""
         self._forwarding = forwarding
         self._framing = Framing.NONE
         self._kept = b""
-        self._losses: tuple[Loss, ...] = ()
+        self._losses = 0
 
     def request_body_reader(self) -> LengthBody | ChunkedBody:
         """Return what reads the request's body, which is to come, off the client's connection."""
@@ -135,7 +132,7 @@ class Exchange:
             framing = b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
         return b"".join((
             request.method, b" ", request.target, b" HTTP/1.1\r\nHost: ", request.host or b"",
-            request.lines, framing, self._forwarding, b"\r\nX-Request-Id: ", self.request_id,
+            request.lines, framing, _VIA[request.minor], self._forwarding, b"\r\nX-Request-Id: ", self.request_id,
             b"\r\n\r\n", self._kept,
         ))  # fmt: skip
 
@@ -166,7 +163,8 @@ class Exchange:
         if response.status == 100 or self.request.minor == 0:
             return b""
         return b"".join((
-            b"HTTP/1.1", response.reason, response.lines, b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n"
+            b"HTTP/1.1", response.reason, response.lines, _VIA[response.minor],
+            b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
         ))  # fmt: skip
 
     def switch(self, response: ResponseHead) -> bytes:
@@ -181,14 +179,17 @@ class Exchange:
         self.keep_alive = False
         return b"".join((
             b"HTTP/1.1", response.reason, response.lines, b"\r\nConnection: Upgrade\r\nUpgrade: ",
-            response.upgrade or self.request.upgrade, b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
+            response.upgrade or self.request.upgrade, _VIA[response.minor],
+            b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
         ))  # fmt: skip
 
-    def response_head(self, response: ResponseHead, date: bytes) -> bytes:
+    def response_head(self, response: ResponseHead, date: bytes, appended: bytes = b"") -> bytes:
         """The answer's head came: decide how its body is framed, and return the head for the client.
 
-        ``date`` is used for an answer that has none (RFC 9110 6.6.1).
+        ``date`` is used for an answer that has none (RFC 9110 6.6.1). ``appended`` follows the body's last byte
+        and is part of the answer; it must be empty for an answer that has no body.
         """
+        self._appended = appended
         self.phase = Phase.ANSWERING
         self.status = status = response.status
         self.worker_keeps_alive = response.keep_alive
@@ -203,14 +204,15 @@ class Exchange:
         elif length >= 0:
             self._framing = Framing.LENGTH
             self.answer_body = LengthBody(length)
-            framing = b"\r\nContent-Length: %d" % length
+            framing = b"\r\nContent-Length: %d" % (length + len(appended))
         else:
             self.answer_body = ChunkedBody() if response.chunked else EndlessBody()
             self._framing = Framing.CHUNKED if self.request.minor else Framing.CLOSE
             framing = b"\r\nTransfer-Encoding: chunked" if self.request.minor else b""
         return b"".join((
             b"HTTP/1.1", response.reason, response.lines, framing, self._connection_field(),
-            b"\r\nDate: ", response.date or date, b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
+            _VIA[response.minor], b"\r\nDate: ", response.date or date,
+            b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
         ))  # fmt: skip
 
     def _connection_field(self) -> bytes:
@@ -228,7 +230,10 @@ class Exchange:
     def response_end(self) -> bytes:
         """The answer is whole: return what ends it for the client."""
         self.phase = Phase.DONE
-        return LAST_CHUNK if self._framing is Framing.CHUNKED else b""
+        appended = self._appended
+        if self._framing is Framing.CHUNKED:
+            return chunk(appended) + LAST_CHUNK if appended else LAST_CHUNK
+        return appended
 
     @property
     def ends_with_connection(self) -> bool:
@@ -237,8 +242,8 @@ class Exchange:
 
     # --- as it may go wrong -------------------------------------------------------------------------------
 
-    def upstream_lost(self, loss: Loss, *, heard: bool, clean: bool) -> Verdict:
-        """The worker's connection was lost.
+    def upstream_lost(self, loss: Loss, worker: int, *, heard: bool, clean: bool) -> Verdict:
+        """The connection to this worker was lost.
 
         ``heard``: something of an answer had come on it; ``clean``: it was ended, and not reset.
         """
@@ -246,7 +251,7 @@ class Exchange:
             case Phase.ADMITTED:
                 return RETRY
             case Phase.SENT:
-                if self.is_repeatable and not heard and self._may_lose(loss):
+                if self.is_repeatable and not heard and self._may_lose(loss, worker):
                     self.phase = Phase.ADMITTED
                     self.needs_fresh_connection = True
                     return RETRY
@@ -259,10 +264,21 @@ class Exchange:
             case Phase.TUNNEL | Phase.DONE:
                 return FINISH if clean else CUT
 
-    def _may_lose(self, loss: Loss) -> bool:
-        """Allow one stale connection and one new one that broke: a deadly request is not sent for ever."""
-        self._losses += (loss,)
-        return loss is not Loss.GARBLED and self._losses.count(loss) == 1
+    def _may_lose(self, loss: Loss, worker: int) -> bool:
+        """Allow for workers that die one after another; a deadly request is not sent for ever.
+
+        One that dies may still take a connection, only to reset it. So it is avoided for a while, in which
+        control replaces it or it turns out to be alive.
+        """
+        self._losses += 1
+        if loss is Loss.BROKEN:
+            self.avoided += (worker,)
+        return loss is not Loss.GARBLED and self._losses < MOST_TRIES
+
+    def forgive(self) -> bool:
+        """A while has passed: avoid nobody any more, and tell whether anybody was."""
+        avoided, self.avoided = self.avoided, ()
+        return bool(avoided)
 
     def fell_silent(self, *, client_awaited: bool) -> Verdict:
         """Nothing came for too long from whom it was waited for: the client's body, or the worker."""

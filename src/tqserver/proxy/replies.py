@@ -1,7 +1,7 @@
 """The answers that the proxy gives itself (DESIGN 5.6): short, and in the form the client asked for.
 
-JSON if Accept prefers it, in dev a page for browsers that shows why and mends itself, plain text otherwise.
-In production nothing of a failure is shown but the request id, which the log has too.
+JSON or a page if Accept prefers one of them, plain text otherwise. In dev the page shows why and mends itself; in
+production nothing of a failure is shown but the request id, which the log has too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from html import escape
 from http import HTTPStatus
 from zlib import crc32
 
+from tqserver.model.config import DEV
 from tqserver.wire import headers
 from tqserver.wire.codec import to_json
 from tqserver.wire.http1 import RequestHead
@@ -72,13 +73,13 @@ def render(reply: Reply, request: RequestHead | None, *, mode: str, date: bytes)
 
 
 def _body(reply: Reply, accept: bytes, mode: str) -> tuple[bytes, bytes]:
-    shown = reply.failure if mode == "dev" else None
-    detail = reply.detail if mode == "dev" else ""
+    shown = reply.failure if mode == DEV else None
+    detail = reply.detail if mode == DEV else ""
     message = shown.message if shown else detail or _MESSAGES.get(reply.status, reply.reason)
     if headers.prefers(accept, b"application/json", b"text/html"):
         return b"application/json", _as_json(reply, message, shown)
-    if mode == "dev" and headers.prefers(accept, b"text/html", b"application/json"):
-        return b"text/html", _as_page(reply, message, shown)
+    if headers.prefers(accept, b"text/html", b"application/json"):
+        return b"text/html", _as_page(reply, message, shown, mends_itself=mode == DEV and reply.status in _MENDING)
     return b"text/plain", _as_text(reply, message, shown)
 
 
@@ -137,13 +138,12 @@ const look = async () => {{
 setTimeout(look, 1000);
 </script>
 """
-_MENDS_ITSELF = (502, 503, 504)
+_MENDING = (502, 503, 504)
 
 
-def _as_page(reply: Reply, message: str, failure: Failure | None) -> bytes:
+def _as_page(reply: Reply, message: str, failure: Failure | None, *, mends_itself: bool) -> bytes:
     details = _details(failure) if failure is not None else ""
     digest = crc32((message + details).encode(errors="replace"))
-    mends_itself = reply.status in _MENDS_ITSELF
     page = _PAGE.format(
         digest=digest,
         status=reply.status,

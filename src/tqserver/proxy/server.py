@@ -108,9 +108,8 @@ class Server:
     # --- time -----------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        now = self._ticker.now
         self._home.tick()
-        self._dispatcher.tick(now - self._table.limits.worker_idle_seconds)
+        self._dispatcher.tick()
         self._ticks += 1
         if self._ticks % TICKS_PER_COUNT == 0:
             self._send_counters()

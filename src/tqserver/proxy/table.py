@@ -9,36 +9,41 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tqserver.model.config import DEV, PROD
 from tqserver.model.routing import Pattern, RouteTable, normalise
 from tqserver.proxy.forwarding import networks
 from tqserver.wire.http1 import BadMessage
 from tqserver.wire.messages import RouteEntry, Snapshot, WorkerRef
 
 if TYPE_CHECKING:
-    from tqserver.proxy.downstream import Downstream
+    from tqserver.proxy.relay import Relay
     from tqserver.proxy.upstream import Upstream
 
 CACHED_PATHS = 4096
 
 
 class Worker:
-    """A worker as it is. ``active`` are the clients whose requests it has, those still connecting included.
+    """A worker as it is. ``active`` are those whose requests it has, those still connecting included.
+    ``idle_seconds`` is how long a connection to it may be idle.
 
     ``has_left``: no snapshot names it any more. ``is_resting``: it refused a connection a moment ago.
     ``requests`` were sent to it; ``silent`` in a row were not answered in time.
     """
 
-    __slots__ = ("active", "endpoint", "has_left", "idle", "is_resting", "number", "requests", "silent")
+    __slots__ = (
+        "active", "endpoint", "has_left", "idle", "idle_seconds", "is_resting", "number", "requests", "silent",
+    )  # fmt: skip
 
     def __init__(self, ref: WorkerRef) -> None:
         self.number = ref.worker
         self.endpoint = ref.endpoint
-        self.active: set[Downstream] = set()
+        self.active: set[Relay] = set()
         self.idle: list[Upstream] = []  # the latest last: it is used first, so that the others can age
+        self.idle_seconds = 0.0
         self.has_left = False
-        self.is_resting = False
         self.requests = 0
         self.silent = 0
+        self.is_resting = False
 
     @property
     def in_flight(self) -> int:
@@ -47,13 +52,13 @@ class Worker:
 
 
 class Page:
-    """A page as it is. ``waiting`` are the clients held until it has a worker, the first first."""
+    """A page as it is. ``waiting`` are the requests held until it has a worker, the first first."""
 
     __slots__ = ("demanded", "failures", "in_flight", "name", "requests", "turn", "waiting")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.waiting: dict[Downstream, None] = {}
+        self.waiting: dict[Relay, None] = {}
         self.demanded = False  # control has been told of these that wait
         self.turn = 0
         self.requests = 0
@@ -62,16 +67,21 @@ class Page:
 
 
 class Route:
-    """A row of the snapshot, with the state of what it names. ``asked_for_more``: of its workers are too few."""
+    """A row of the snapshot, with the state of what it names.
 
-    __slots__ = ("asked_for_more", "entry", "limits", "page", "workers")
+    ``failure_beside`` is what browsers are shown beside the last good revision's answers: in dev only.
+    ``asked_for_more``: its workers have as much as they should, and control was told.
+    """
 
-    def __init__(self, entry: RouteEntry, page: Page, workers: list[Worker]) -> None:
+    __slots__ = ("asked_for_more", "entry", "failure_beside", "limits", "page", "workers")
+
+    def __init__(self, entry: RouteEntry, page: Page, workers: list[Worker], mode: str) -> None:
         self.entry = entry
         self.limits = entry.limits
+        self.asked_for_more = False
         self.page = page
         self.workers = workers
-        self.asked_for_more = False
+        self.failure_beside = entry.failure if workers and mode == DEV else None
 
 
 class Table:
@@ -80,7 +90,7 @@ class Table:
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
         self.pages: dict[str, Page] = {}
-        self._take(Snapshot(version=0, mode="prod", routes=[]))
+        self._take(Snapshot(version=0, mode=PROD, routes=[]))
 
     def _take(self, snapshot: Snapshot) -> None:
         self.version = snapshot.version
@@ -97,7 +107,9 @@ class Table:
         workers = [
             self.workers.get(ref.worker) or self.workers.setdefault(ref.worker, Worker(ref)) for ref in entry.workers
         ]
-        return Route(entry, page, workers)
+        for worker in workers:
+            worker.idle_seconds = entry.limits.worker_idle_seconds
+        return Route(entry, page, workers, self.mode)
 
     def apply(self, snapshot: Snapshot) -> list[Worker]:
         """Route by ``snapshot`` from now on; return the workers that it no longer names."""

@@ -1,6 +1,6 @@
 """A connection to a worker: requests are written to it, one at a time, and their answers read from it.
 
-While no client has it, it is in its worker's pool; what comes on it then was not asked for, and it is closed.
+While nobody has it, it is in its worker's pool; what comes on it then was not asked for, and it is closed.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from tqserver.proxy.flow import OPPOSITE_FULL, Flow
 from tqserver.wire.http1 import BadMessage, head_end, parse_response_head
 
 if TYPE_CHECKING:
-    from tqserver.proxy.downstream import Downstream
+    from tqserver.proxy.relay import Relay
     from tqserver.proxy.table import Worker
 
 MAX_HEAD_BYTES = 256 * 1024  # of an answer; a worker is trusted more than a client
 
 
 class Upstream(Flow):
-    """One connection. ``client`` is None while it is idle, since ``idle_since``.
+    """One connection. ``relay`` is None while it is idle, since ``idle_since``.
 
     ``heard`` tells whether something of the present answer has come.
     """
 
     __slots__ = (
-        "_ended", "_head", "_poll", "_reads_head", "_was_used", "client", "heard", "idle_since", "worker",
+        "_ended", "_head", "_poll", "_reads_head", "_was_used", "heard", "idle_since", "relay", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self.worker = worker
-        self.client: Downstream | None = None
+        self.relay: Relay | None = None
         self.idle_since = 0.0
         self.heard = False
         self._head = b""  # of an answer, while it is not whole
@@ -43,31 +43,31 @@ class Upstream(Flow):
 
     def opposite(self) -> Flow | None:
         """What is written to the worker is read from the client."""
-        return self.client
+        return self.relay.client if self.relay is not None else None
 
-    # --- used by a client -----------------------------------------------------------------------------------
+    # --- used by a relay ------------------------------------------------------------------------------------
 
-    def take(self, client: Downstream) -> None:
-        """This client's request is written next."""
-        self.client = client
+    def take(self, relay: Relay) -> None:
+        """This relay's request is written next."""
+        self.relay = relay
         self.heard = False
         self._reads_head = True
 
     def release(self) -> None:
-        """The answer is whole; the connection can serve another client."""
-        self.client = None
+        """The answer is whole; the connection can serve another request."""
+        self.relay = None
         self._was_used = True
         if self._reasons:
             self.let_go(OPPOSITE_FULL)
 
     def discard(self) -> None:
-        """The client wants nothing more of it, and what is on its way must not reach another."""
-        self.client = None
+        """Nobody wants anything more of it, and what is on its way must not reach another."""
+        self.relay = None
         self.transport.abort()
 
     def close(self) -> None:
         """Close it after what was written."""
-        self.client = None
+        self.relay = None
         self.transport.close()
 
     def is_usable(self, *, checked: bool) -> bool:
@@ -87,20 +87,20 @@ class Upstream(Flow):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came (asyncio)."""
-        client = self.client
-        if client is None:
+        relay = self.relay
+        if relay is None:
             self.transport.abort()
             return
         self.heard = True
         try:
             if self._reads_head:
-                self._read_head(client, self._head + data if self._head else data)
+                self._read_head(relay, self._head + data if self._head else data)
             else:
-                client.answer_body(data)
+                relay.answer_body(data)
         except BadMessage as error:
             self._lost(Loss.GARBLED, clean=False, reason=str(error))
 
-    def _read_head(self, client: Downstream, data: bytes) -> None:
+    def _read_head(self, relay: Relay, data: bytes) -> None:
         searched = len(self._head)
         while True:
             end = head_end(data, searched)
@@ -108,7 +108,7 @@ class Upstream(Flow):
                 if len(data) > MAX_HEAD_BYTES:
                     raise BadMessage("the head of the answer does not end")
                 self._head = data
-                client.heard_something()
+                relay.heard_something()
                 return
             head = parse_response_head(data[:end])
             data, searched = data[end:], 0
@@ -116,11 +116,11 @@ class Upstream(Flow):
                 break
             if head.status == 101:
                 self._reads_head, self._head = False, b""
-                client.switched(head, data)
+                relay.switched(head, data)
                 return
-            client.interim(head)
+            relay.interim(head)
         self._reads_head, self._head = False, b""
-        client.answered(head, data)
+        relay.answered(head, data)
 
     def eof_received(self) -> None:
         """The worker has sent all it will (asyncio)."""
@@ -136,10 +136,10 @@ class Upstream(Flow):
         return Loss.STALE if self._was_used else Loss.BROKEN
 
     def _lost(self, loss: Loss, *, clean: bool, reason: str) -> None:
-        client, self.client = self.client, None
+        relay, self.relay = self.relay, None
         self.transport.abort()
-        if client is not None:
-            client.upstream_lost(self, loss, clean=clean, reason=reason)
+        if relay is not None:
+            relay.upstream_lost(self, loss, clean=clean, reason=reason)
         else:
             self._leave_pool()
 

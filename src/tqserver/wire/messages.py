@@ -43,6 +43,7 @@ class RouteLimits(Value, frozen=True):
     # client that does not read
     start_timeout_seconds: float = 30.0  # how long a request waits for a first worker
     max_body: int = 0  # bytes; 0 is unlimited
+    worker_idle_seconds: float = 60.0  # pooled connections to its workers; 0 is none are pooled
     queue: int = 1024  # requests that may wait for a worker, per proxy
     concurrency: int = 0  # requests in flight per worker, here, beyond which Demand is sent; 0 is never
 
@@ -70,7 +71,6 @@ class ServerLimits(Value, frozen=True):
     idle_timeout_seconds: float = 120.0  # keep-alive connections between requests
     max_header_bytes: int = 65536
     max_body: int = 0  # bytes; 0 is unlimited
-    worker_idle_seconds: float = 60.0  # pooled upstream connections; below every worker's own idle timeout
 
 
 class Snapshot(Message, frozen=True):
