@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.files import Unsettled
+from tqserver.build.files import Unfinished, Unsettled
 from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
 from tqserver.control.journal import Journal
@@ -32,6 +32,7 @@ from tqserver.model.lifecycle import PAGE_MOVES, PageState, advance
 from tqserver.model.pages import Page
 from tqserver.wire.messages import Failure, RouteEntry, RouteLimits
 
+UNFINISHED_SECONDS = 1.0  # for so long an empty entry file counts as one that is being written
 log = get_logger("reconciler")
 
 
@@ -107,16 +108,35 @@ class Reconciler:
 
     async def _read(self) -> Source | None:
         """Return what is on disk now; None if it cannot be read, which is then the page's failure."""
+        believed_at = clock.monotonic() + UNFINISHED_SECONDS
         while True:
             try:
                 return self._look()
+            except Unfinished as unfinished:
+                if clock.monotonic() >= believed_at:
+                    self._refuse(unfinished.error)
+                    return None
+                await self._change_until(believed_at)
             except Unsettled:
                 await asyncio.sleep(self._quiet_seconds)  # files come and go: look again when they rest
             except PageError as error:
-                if self._failure is None or self._failure.message != error.message:
-                    self._record_failure(error)
-                self._settled = ""
+                self._refuse(error)
                 return None
+
+    async def _change_until(self, deadline: float) -> None:
+        """Wait for the next change, but not for ever."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - clock.monotonic())):
+                await self._disturbed.wait()
+            self._disturbed.clear()
+        except TimeoutError:
+            return
+
+    def _refuse(self, error: PageError) -> None:
+        """What is on disk is no page."""
+        if self._failure is None or self._failure.message != error.message:
+            self._record_failure(error)
+        self._settled = ""
 
     def _look(self) -> Source:
         """Return what is on disk; what it reads outside the page was watched before it was read."""
