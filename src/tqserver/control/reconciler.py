@@ -20,6 +20,7 @@ from pathlib import Path
 from tqserver.build.files import Unfinished, Unsettled
 from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
+from tqserver.control.collector import Collector
 from tqserver.control.journal import Journal
 from tqserver.control.pool import Pool, PoolEvents
 from tqserver.control.publisher import Publisher
@@ -45,6 +46,7 @@ class Services:
     agent: NodeAgent
     publisher: Publisher
     journal: Journal
+    collector: Collector
     tasks: TaskOwner
     learn: Callable[[tuple[str, ...]], None]  # modules that workers had to import: hold them ready
     watch: Callable[[str, frozenset[str]], bool]  # page, what it reads outside; True: not watched until now
@@ -154,7 +156,8 @@ class Reconciler:
     async def _outcome(self, source: Source) -> TQError | Unsettled | None:
         """Make an attempt; return what it failed with."""
         try:
-            await self._attempt(source)
+            with self._services.collector.claimed(source.digest):
+                await self._attempt(source)
         except (TQError, Unsettled) as error:
             return error
         return None
@@ -181,6 +184,7 @@ class Reconciler:
         )
         if old is not None:
             self._retire(old, version)
+        self._services.collector.soon()
 
     async def _superseded(self, attempt: asyncio.Task[TQError | Unsettled | None], source: Source) -> bool:
         """Wait for the attempt; end it and return True as soon as the disk says something else."""
@@ -242,6 +246,7 @@ class Reconciler:
         self.live, self._failure = pool, None
         self._settled = self._live_digest = settled
         self._move(PageState.LIVE)
+        self._services.journal.went_live(self.page.name, pool.spec.revision, artifact.digest)
         self._learn(pool)
         return self._publish_row()
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from tqserver.build.pipeline import Pipeline
 from tqserver.build.registry import RUNTIMES
 from tqserver.build.runtimes.base import Project
-from tqserver.build.store import Store
+from tqserver.build.store import Store, store_directory
 from tqserver.control.agent import LocalAgent
+from tqserver.control.collector import Collector
 from tqserver.control.discovery import Discovery, Problem, discover
 from tqserver.control.journal import Journal
 from tqserver.control.plan import Readers, difference, needs_discovery, pages_concerned
@@ -114,8 +115,7 @@ class Supervisor:
     def _build_parts(self) -> None:
         config, project = self._config, self._project
         environment = {**os.environ, INSTANCE_VARIABLE: self._rundir.instance}
-        temp = config.workers.temp_dir
-        store = Store((project / temp if temp else self._rundir.root) / "store")
+        store = Store(store_directory(project, config.workers.temp_dir, self._rundir.root))
         store.sweep()
         self._journal = Journal(self._rundir.root / "journal.json")
         self._publisher = Publisher(config.mode, _server_limits(config), list(config.server.trusted_proxies))
@@ -155,6 +155,7 @@ class Supervisor:
             agent,
             self._publisher,
             self._journal,
+            Collector(store, self._journal, agent, self._tasks),
             self._tasks,
             learn=self._learned,
             watch=self._watch_also,
@@ -167,6 +168,8 @@ class Supervisor:
         await self._zygotes.start()
         self._watcher.start([self._pages_directory])
         self._take(self._found)
+        self._journal.release_all_but({*self._found.pages, *(problem.page for problem in self._found.problems)})
+        self._services.collector.soon()
         await self._proxies.start()
         version = self._publisher.touch()
         await self._publisher.acknowledged(version)
