@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.build.conftest import PageOf, Write
-from tqserver.build.files import Unsettled, page_files, read_files
+from tqserver.build.files import Unfinished, Unsettled, page_files, read_files
 from tqserver.build.fingerprint import digest_of
 from tqserver.build.pipeline import Pipeline
 from tqserver.build.runtimes.base import Inputs, Project
@@ -176,6 +176,17 @@ def test_an_entry_file_that_is_being_replaced_is_looked_at_again(page: Page, pip
     (root / "pages/a/main.py").rename(root / "pages/a/main.py~")
     with pytest.raises(Unsettled):
         pipeline.read(page, [])
+
+
+def test_an_empty_entry_file_is_taken_for_one_that_is_being_written(
+    page: Page, pipeline: Pipeline, write: Write
+) -> None:
+    write("pages/a/helper.py", "")
+    assert pipeline.read(page, []).digest
+    entry = write("pages/a/main.py", "")
+    with pytest.raises(Unfinished) as caught:
+        pipeline.read(page, [])
+    assert str(caught.value.error.location) == str(entry) and caught.value.error.remedy
 
 
 def test_a_pipe_is_not_waited_for(page: Page, pipeline: Pipeline) -> None:

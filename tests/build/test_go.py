@@ -41,6 +41,7 @@ func main() {
 	}
 }
 """
+IMPORTED = "near/pkg lib v far site/gone other others worked"
 GREETER = """
 package main
 
@@ -235,7 +236,7 @@ def test_what_lies_outside_the_page_is_told(module: Page, write: Write, pipeline
         return {str(Path(path).relative_to(root)) for path in pipeline.read(module, []).outside}
 
     read = "go.mod internal/greet internal/greet/greet.go internal/words internal/words/words.go"
-    awaited = "go.sum go.work pages/go.mod pages/go.work vendor vendor/modules.txt"
+    awaited = "go.sum go.work go.work.sum pages/go.mod pages/go.work vendor vendor/modules.txt"
     assert outside() == {*read.split(), *awaited.split()}
     write("internal/greet/greet.go", GREET + '\nimport _ "example.org/site/not/there"\n')
     assert outside() == {*read.split(), *awaited.split(), "not", "not/there"}
@@ -258,16 +259,32 @@ def test_replaced_modules_and_workspaces_count(write: Write, page_of: PageOf, pi
         )
         """,
     )
-    write("go.work", "go 1.19\n\nuse (\n\t.\n\t./lib\n)\n")
+    write(
+        "go.work",
+        """
+        go 1.19
+        use .
+        use (
+            "./lib" // quoted
+            other
+        )
+        replace example.org/worked => ./worked
+        """,
+    )
+    write("other/go.mod", 'module "example.org/other"\n\nreplace example.org/others v1.0.0 => ../others\n')
+    write("other/o.go", "package other\n")
+    write("others/o.go", "package others\n")
+    write("worked/w.go", "package worked\n")
     write("near/go.mod", "module example.org/near\n")
     write("near/pkg/x.go", "package pkg\n")
     write("lib/go.mod", "module example.org/lib\n")
     write("lib/y.go", "package lib\n")
     write("vendor/example.org/v/z.go", "package v\n")
-    imports = "\n".join(f'import _ "example.org/{path}"' for path in ("near/pkg", "lib", "v", "far", "site/gone"))
+    imports = "\n".join(f'import _ "example.org/{path}"' for path in IMPORTED.split())
     write("pages/a/main.go", f"package main\n\n{imports}\n\nfunc main() {{}}\n")
     files = {str(file.relative_to(root)) for file in pipeline.read(page_of("a"), []).inputs.files}
-    wanted = "go.mod go.work near/go.mod near/pkg/x.go lib/go.mod lib/y.go vendor/example.org/v/z.go"
+    wanted = "go.mod go.work near/go.mod near/pkg/x.go lib/go.mod lib/y.go vendor/example.org/v/z.go other/go.mod "
+    wanted += "other/o.go others/o.go worked/w.go"
     assert files == {*wanted.split(), "pages/a/main.go"}
 
 

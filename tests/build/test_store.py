@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tqserver.build.store import Store
+from tqserver.build.store import Store, store_directory
 from tqserver.model.errors import HostError
 
 DIGEST = "ab" * 16
@@ -54,12 +54,31 @@ def test_what_a_killed_build_left_is_swept_and_was_never_visible(store: Store, t
     assert visible(tmp_path / "store") == {"ab"} and store.has(DIGEST)
 
 
-def test_only_what_nothing_refers_to_is_collected(store: Store) -> None:
+def test_what_is_set_aside_is_gone_at_once(store: Store, tmp_path: Path) -> None:
     publish(store, DIGEST, "one")
     publish(store, OTHER, "two")
-    assert store.collect({DIGEST}) == [OTHER]
+    assert store.digests() == {DIGEST, OTHER}
+    grave = store.set_aside({OTHER, "ef" * 16})
     assert store.has(DIGEST) and not store.has(OTHER)
-    assert publish(store, OTHER, "again").is_dir()
+    assert (publish(store, OTHER, "again") / "file").read_text() == "again"
+    store.destroy(grave)
+    assert visible(tmp_path / "store") == {"ab", "cd"} and store.digests() == {DIGEST, OTHER}
+
+
+def test_a_removal_that_is_cut_short_is_swept(store: Store, tmp_path: Path) -> None:
+    publish(store, DIGEST, "one")
+    store.set_aside({DIGEST})
+    assert store.digests() == frozenset()
+    Store(tmp_path / "store").sweep()
+    assert visible(tmp_path / "store") == {"ab"}
+
+
+def test_a_directory_outside_the_project_is_shared_by_projects(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert store_directory(one, None, one / ".tqserver") == one / ".tqserver" / "store"
+    assert store_directory(one, "temp", one / ".tqserver") == one / "temp" / "store"
+    shared = {store_directory(project, str(tmp_path / "shared"), project) for project in (one, two)}
+    assert len(shared) == 2 and all(path.is_relative_to(tmp_path / "shared") for path in shared)
 
 
 def test_only_its_owner_may_look_into_it(store: Store, tmp_path: Path) -> None:

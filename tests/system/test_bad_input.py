@@ -35,6 +35,8 @@ BROKEN = {
     "syntax-error": Broken({"main.py": "def get(:\n"}, "main.py:1", "page.failed"),
     "raises-at-import": Broken({"main.py": 'x = 1\nraise RuntimeError("no such luck")\n'}, "no such luck"),
     "missing-module": Broken({"main.py": "import no_such_module\n"}, "no_such_module"),
+    "empty": Broken({"main.py": ""}, "write the page's code into it"),
+    "empty-go": Broken({"main.go": ""}, "write the page's code into it"),
     "defines-nothing": Broken({"main.py": "x = 1\n"}, "must define"),
     "exits": Broken({"main.py": "import os\nos._exit(3)\n"}, "status 3"),
     "calls-sys-exit": Broken({"main.py": "import sys\nsys.exit(4)\n"}, "4"),
@@ -78,7 +80,7 @@ def test_a_broken_page(server: Server, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["syntax-error", "raises-at-import", "exits", "never-ready", "defines-nothing", "two-entries"]
+    "kind", ["syntax-error", "raises-at-import", "exits", "never-ready", "defines-nothing", "two-entries", "empty"]
 )
 def test_a_broken_save_leaves_the_last_good_one_serving(server: Server, kind: str) -> None:
     broken = BROKEN[kind]
@@ -105,7 +107,9 @@ def test_a_broken_save_of_a_go_page(server: Server) -> None:
     server.wait_body("/edited", "good")
     server.edit("pages/edited/main.go", sources.go("bad").replace("io.ReadAll", "io.NoSuch"))
     failed = server.wait_log("build.failed", page="edited")
-    assert "pages/edited/main.go:" in failed["where"] + failed["output"]
+    line = 1 + sources.GO[: sources.GO.index("io.ReadAll")].count("\n")
+    assert failed["where"].startswith(f"pages/edited/main.go:{line}:"), failed
+    assert "undefined: io.NoSuch" in failed["error"]
     assert server.get("/edited").text == "good"
     server.edit("pages/edited/main.go", sources.go("good"))
     server.wait_log("page.restored", page="edited")

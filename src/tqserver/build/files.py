@@ -42,6 +42,14 @@ class Unsettled(Exception):
     """The files changed while they were looked at: look again when they rest."""
 
 
+class Unfinished(Unsettled):
+    """A writer seems to be at work; ``error`` is what is wrong if the files stay as they are."""
+
+    def __init__(self, error: PageError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 def is_ignored(name: str) -> bool:
     """Tell whether a file or directory of this name is no part of any page."""
     return name in _IGNORED_DIRECTORIES or any(fnmatch(name, pattern) for pattern in _IGNORED)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.files import Unsettled, read_files
+from tqserver.build.files import Unfinished, Unsettled, read_files
 from tqserver.build.fingerprint import digest_of
 from tqserver.build.runtimes.base import Inputs, Job, Project, Runtime
 from tqserver.build.store import Store
@@ -67,7 +67,8 @@ class Pipeline:
     def read(self, page: Page, shared: Sequence[Path]) -> Source:
         """Return what is on disk now; ``shared`` files that are gone do not count.
 
-        Raises :class:`~tqserver.model.errors.PageError`, or :class:`Unsettled` if files vanish meanwhile.
+        Raises :class:`~tqserver.model.errors.PageError`, :class:`Unsettled` if files vanish meanwhile, or
+        :class:`Unfinished` if the entry file is empty.
         """
         present = tuple(file for file in shared if file.is_file())
         inputs = self._runtimes[page.runtime].inputs(page, self._project, present)
@@ -124,8 +125,13 @@ def _outside(page: Page, paths: Iterable[Path]) -> frozenset[str]:
 
 
 def _check_entry(entry: Path, contents: Mapping[Path, bytes]) -> None:
-    if entry in contents:
+    place = Location(str(entry))
+    if contents.get(entry):
         return
+    if entry in contents:  # an editor that saves in place has just truncated it
+        raise Unfinished(
+            PageError("the entry file is empty", remedy="write the page's code into it, or remove it", location=place)
+        )
     if not os.path.lexists(entry):  # an editor replaces it just now, or the page ends
         raise Unsettled(f"{entry} has vanished")
-    raise PageError("the entry file is no regular file", remedy="replace it", location=Location(str(entry)))
+    raise PageError("the entry file is no regular file", remedy="replace it", location=place)

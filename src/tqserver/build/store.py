@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tqserver.model.errors import HostError
 
 _SCRATCH = "scratch-"
+
+
+def store_directory(project: Path, temp_dir: str | None, otherwise: Path) -> Path:
+    """Return where a project's artifacts are: in ``workers.temp_dir`` if it is set.
+
+    Outside the project that may be a directory that others are given too, so there each project has one of its own:
+    what one does not refer to must not vanish under another.
+    """
+    top = project / temp_dir if temp_dir else otherwise
+    if not top.is_relative_to(project):
+        top /= "tqserver-" + hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
+    return top / "store"
 
 
 class Store:
@@ -53,15 +67,21 @@ class Store:
                 raise
         return path
 
-    def collect(self, keep: Set[str]) -> list[str]:
-        """Remove the artifacts that nothing refers to; return their digests."""
-        removed = []
-        for path in self._root.glob("??/*"):
-            if path.name not in keep:
-                with self.scratch() as grave:  # out of sight at once, even if the removal is cut short
-                    path.rename(grave / path.name)
-                removed.append(path.name)
-        return removed
+    def digests(self) -> frozenset[str]:
+        """Return the digests of all artifacts."""
+        return frozenset(path.name for path in self._root.glob("??/*"))
+
+    def set_aside(self, digests: Iterable[str]) -> Path:
+        """Put artifacts out of sight, one rename each; return the directory for :meth:`destroy`."""
+        grave = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=self._root))
+        for digest in digests:
+            with contextlib.suppress(FileNotFoundError):
+                self.path_of(digest).rename(grave / digest)
+        return grave
+
+    def destroy(self, grave: Path) -> None:
+        """Remove what was set aside; if it is cut short, :meth:`sweep` does it."""
+        shutil.rmtree(grave, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what a build that was killed left behind."""

@@ -12,5 +12,6 @@ zygotes         processes with modules imported, from which Python workers are f
 health          is there an answer on that endpoint
 publisher       snapshots out, acknowledgements in
 proxies         the proxy processes and their links
+collector       removes artifacts that nothing refers to
 journal         revision numbers and what was learned of pages, across restarts
 """

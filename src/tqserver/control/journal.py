@@ -1,13 +1,14 @@
-"""What is remembered of pages across restarts: revision numbers, and what their workers were seen to load.
+"""What is remembered of pages across restarts: revisions, and what their workers were seen to load.
 
-Numbers never repeat, so a log line names one revision for ever. Modules and files are hints: without them the
-first start of a page is slower, nothing else.
+Numbers never repeat, so a log line names one revision for ever. The artifacts of the last revisions stay. Modules and
+files are hints: without them the first start of a page is slower, nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,16 +16,18 @@ from tqserver.host.log import get_logger
 from tqserver.wire.codec import WireError, from_json, to_json
 
 SAVE_AFTER_SECONDS = 1.0
+REVISIONS_KEPT = 10
 log = get_logger("journal")
 
 
 @dataclass(slots=True)
 class Memory:
-    """What is known of one page."""
+    """What is known of one page. ``recent`` are its last revisions that went live, with their digests, newest last."""
 
     revision: int = 0
     modules: tuple[str, ...] = ()
     files: frozenset[str] = frozenset()
+    recent: tuple[tuple[int, str], ...] = ()
 
 
 class Journal:
@@ -40,7 +43,12 @@ class Journal:
         try:
             stored = from_json(self._file.read_bytes())
             for name, page in stored["pages"].items():
-                self._pages[name] = Memory(int(page["revision"]), tuple(page["modules"]), frozenset(page["files"]))
+                self._pages[name] = Memory(
+                    int(page["revision"]),
+                    tuple(page["modules"]),
+                    frozenset(page["files"]),
+                    tuple((int(revision), str(digest)) for revision, digest in page.get("recent", ())),
+                )
         except FileNotFoundError:
             return
         except (OSError, WireError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -58,6 +66,21 @@ class Journal:
         self.changed()
         return memory.revision
 
+    def went_live(self, page: str, revision: int, digest: str) -> None:
+        """Remember a revision, and with it the artifact."""
+        memory = self.of(page)
+        memory.recent = (*memory.recent, (revision, digest))[-REVISIONS_KEPT:]
+        self.changed()
+
+    def digests(self) -> set[str]:
+        """Return the artifacts of the last revisions of all pages."""
+        return {digest for memory in self._pages.values() for _, digest in memory.recent}
+
+    def release_all_but(self, pages: Set[str]) -> None:
+        """Let go of the artifacts of pages that are no more; their numbers are remembered."""
+        for name in self._pages.keys() - pages:
+            self._pages[name].recent = ()
+
     def changed(self) -> None:
         """Write the file soon: a storm of reloads writes it once."""
         if self._timer is None:
@@ -69,7 +92,12 @@ class Journal:
             self._timer.cancel()
             self._timer = None
         pages = {
-            name: {"revision": m.revision, "modules": list(m.modules), "files": sorted(m.files)}
+            name: {
+                "revision": m.revision,
+                "modules": list(m.modules),
+                "files": sorted(m.files),
+                "recent": [list(pair) for pair in m.recent],
+            }
             for name, m in self._pages.items()
         }
         scratch = self._file.with_suffix(".new")

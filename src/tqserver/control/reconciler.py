@@ -17,9 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.files import Unsettled
+from tqserver.build.files import Unfinished, Unsettled
 from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
+from tqserver.control.collector import Collector
 from tqserver.control.journal import Journal
 from tqserver.control.plan import needs_new_workers
 from tqserver.control.pool import Pool, PoolEvents, Terms
@@ -35,6 +36,7 @@ from tqserver.model.lifecycle import PAGE_MOVES, PageState, advance
 from tqserver.model.pages import Page
 from tqserver.wire.messages import Failure, RouteEntry, RouteLimits
 
+UNFINISHED_SECONDS = 1.0  # for so long an empty entry file counts as one that is being written
 log = get_logger("reconciler")
 
 
@@ -48,6 +50,7 @@ class Services:
     publisher: Publisher
     retirement: Retirement
     journal: Journal
+    collector: Collector
     tasks: TaskOwner
     learn: Callable[[tuple[str, ...]], None]  # modules that workers had to import: hold them ready
     watch: Callable[[str, frozenset[str]], bool]  # page, what it reads outside; True: not watched until now
@@ -116,16 +119,35 @@ class Reconciler:
 
     async def _read(self) -> Source | None:
         """Return what is on disk now; None if it cannot be read, which is then the page's failure."""
+        believed_at = clock.monotonic() + UNFINISHED_SECONDS
         while True:
             try:
                 return self._look()
+            except Unfinished as unfinished:
+                if clock.monotonic() >= believed_at:
+                    self._refuse(unfinished.error)
+                    return None
+                await self._change_until(believed_at)
             except Unsettled:
                 await asyncio.sleep(self._quiet_seconds)  # files come and go: look again when they rest
             except PageError as error:
-                if self._failure is None or self._failure.message != error.message:
-                    self._record_failure(error)
-                self._settled = ""
+                self._refuse(error)
                 return None
+
+    async def _change_until(self, deadline: float) -> None:
+        """Wait for the next change, but not for ever."""
+        try:
+            async with asyncio.timeout(max(0.0, deadline - clock.monotonic())):
+                await self._disturbed.wait()
+            self._disturbed.clear()
+        except TimeoutError:
+            return
+
+    def _refuse(self, error: PageError) -> None:
+        """What is on disk is no page."""
+        if self._failure is None or self._failure.message != error.message:
+            self._record_failure(error)
+        self._settled = ""
 
     def _look(self) -> Source:
         """Return what is on disk; what it reads outside the page was watched before it was read."""
@@ -143,7 +165,8 @@ class Reconciler:
     async def _outcome(self, source: Source) -> TQError | Unsettled | None:
         """Make an attempt; return what it failed with."""
         try:
-            await self._attempt(source)
+            with self._services.collector.claimed(source.digest):
+                await self._attempt(source)
         except (TQError, Unsettled) as error:
             return error
         return None
@@ -171,6 +194,7 @@ class Reconciler:
         )
         if old is not None:
             self._retire(old, version)
+        self._services.collector.soon()
 
     async def _superseded(self, attempt: asyncio.Task[TQError | Unsettled | None], source: Source) -> bool:
         """Wait for the attempt; end it and return True as soon as the disk says something else."""
@@ -244,6 +268,7 @@ class Reconciler:
         self.live, self._failure = pool, None
         self._settled = self._live_digest = settled
         self._move(PageState.LIVE)
+        self._services.journal.went_live(self.page.name, pool.spec.revision, artifact.digest)
         for worker in pool.workers[:1]:
             self._learn(worker.modules)
         return self._publish_row()

@@ -17,8 +17,9 @@ from pathlib import Path
 from tqserver.build.pipeline import Pipeline
 from tqserver.build.registry import RUNTIMES
 from tqserver.build.runtimes.base import Project
-from tqserver.build.store import Store
+from tqserver.build.store import Store, store_directory
 from tqserver.control.agent import LocalAgent
+from tqserver.control.collector import Collector
 from tqserver.control.config_file import ConfigFile
 from tqserver.control.discovery import Discovery, discover
 from tqserver.control.journal import Journal
@@ -124,8 +125,7 @@ class Supervisor:
     def _build_parts(self) -> None:
         config, project = self._config, self._project
         environment = {**os.environ, INSTANCE_VARIABLE: self._rundir.instance}
-        temp = config.workers.temp_dir
-        store = Store((project / temp if temp else self._rundir.root) / "store")
+        store = Store(store_directory(project, config.workers.temp_dir, self._rundir.root))
         store.sweep()
         self._journal = Journal(self._rundir.root / "journal.json")
         self._publisher = Publisher(config.mode, _server_limits(config), list(config.server.trusted_proxies))
@@ -169,6 +169,7 @@ class Supervisor:
             self._publisher,
             Retirement(self._publisher, self._agent),
             self._journal,
+            Collector(store, self._journal, self._agent, self._tasks),
             self._tasks,
             learn=self._learned,
             watch=self._site.watch_also,
@@ -182,6 +183,8 @@ class Supervisor:
         self._watcher.start([self._project / self._config.pages.directory])
         self._watcher.also(self._config_file.directories)
         self._site.take(self._found)
+        self._journal.release_all_but({*self._found.pages, *(problem.page for problem in self._found.problems)})
+        self._services.collector.soon()
         self._proxies.start()
         await self._publisher.acknowledged(self._publisher.touch())
         log.info("server.ready", url=_url(self._listener), pages=len(self._site.reconcilers), mode=self._config.mode)

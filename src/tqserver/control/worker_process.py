@@ -88,6 +88,11 @@ class WorkerProcess:
         return self.child.pid if self.child is not None else 0
 
     @property
+    def digest(self) -> str:
+        """The artifact that it runs from."""
+        return Path(self.order.spec.artifact).name
+
+    @property
     def lived_seconds(self) -> float:
         """How long it has been ready; 0 if it never was."""
         return clock.monotonic() - self.ready_at if self.ready_at else 0.0

@@ -86,6 +86,7 @@ class GoRuntime:
             "GOGC": "400",  # collects less: a build ends some 20 ms earlier
             **os.environ,
             "GOTOOLCHAIN": "local",
+            "GOTMPDIR": str(job.scratch),  # so that a build that is killed leaves nothing, and its result is renamed
             "PWD": str(directory),  # os.Getwd believes it: paths stay as the page's author knows them
         }
         flags = [*_flags(job.project.mode), "-o", str(job.output / BINARY)]

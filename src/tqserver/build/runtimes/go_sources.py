@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,7 @@ _IGNORED_BY_GO = re.compile(rb"^//\s?(?:go:build\s+ignore\b|\+build\s+ignore\b)"
 _IMPORT = re.compile(rb'\bimport\s*(?:\(([^)]*)\)|(?:[\w.]+\s*)?(["`][^"`]+["`]))')
 _QUOTED = re.compile(rb'["`]([^"`]+)["`]')
 _EMBEDS = re.compile(rb"^//go:embed\b", re.MULTILINE)
-_MODULE = re.compile(r'^\s*module\s+"?([^\s"]+)', re.MULTILINE)
-_LOCAL_REPLACE = re.compile(r'^\s*(?:replace\s+)?"?([^\s"(]+)"?(?:\s+v\S+)?\s*=>\s*"?(\.{0,2}/[^"\n]*?)"?\s*$', re.M)
-_USE = re.compile(r"^\s*(?:use\s+)?\"?(\.{1,2}(?:/[^\s\"]*)?)\"?\s*$", re.MULTILINE)
+_TOKEN = re.compile(r"""//.*|"[^"]*"|`[^`]*`|[()]|=>|[^\s()"`]+""")
 MODULE_MARKS = ("go.mod", "go.work")  # what makes a directory the top of a module or a workspace
 _MODULE_FILES = ("go.mod", "go.sum", "vendor/modules.txt")
 _WORKSPACE_FILES = ("go.work", "go.work.sum")
@@ -67,27 +65,26 @@ class Module:
     def above(cls, directory: Path, root: Path) -> Module | None:
         """Return the module around a directory, looking no higher than the project's root."""
         for candidate in parents_within(directory, root):
-            if (candidate / "go.mod").is_file():
+            if _is_module(candidate):
                 return cls._read(candidate, root)
         return None
 
     @classmethod
     def _read(cls, directory: Path, root: Path) -> Module:
-        files = [directory / name for name in _MODULE_FILES]
-        places = {directory, *_replaced(directory)}
-        for parent in parents_within(directory, root):
-            if (parent / "go.work").is_file():
-                places |= {Path(os.path.normpath(parent / use)) for use in _USE.findall(_text(parent / "go.work"))}
-                files += [parent / name for name in _WORKSPACE_FILES]
-                break
-        local = {}
-        for place in sorted(places):
-            if (place / "go.mod").is_file():
-                files += [place / name for name in _MODULE_FILES]
-                if found := _MODULE.search(_text(place / "go.mod")):
-                    local[found[1]] = place
-        local |= _replaced_paths(directory)
-        return cls(directory, local, tuple(sorted(set(files))))
+        workspace = next((parent for parent in parents_within(directory, root) if (parent / "go.work").is_file()), None)
+        tops = {directory}
+        local: dict[str, Path] = {}
+        if workspace is not None:
+            directives = list(_directives(workspace / "go.work"))
+            tops |= {_place(workspace, words[0]) for verb, words in directives if verb == "use" and words}
+            local |= _replaced(workspace, directives)
+        for top in sorted(filter(_is_module, tops)):
+            directives = list(_directives(top / "go.mod"))
+            local |= _replaced(top, directives)
+            local |= {words[0]: top for verb, words in directives if verb == "module" and words}
+        files = {place / name for place in {*tops, *local.values()} for name in _MODULE_FILES}
+        files |= {(workspace or directory) / name for name in _WORKSPACE_FILES}
+        return cls(directory, local, tuple(sorted(files)))
 
     def directory_of(self, import_path: str) -> Path | None:
         """Return the directory of a package of the project, None for the standard library and downloads."""
@@ -152,17 +149,38 @@ def _package_files(package: Path) -> list[Path]:
     return files
 
 
-def _replaced(directory: Path) -> set[Path]:
-    return set(_replaced_paths(directory).values())
+def _is_module(directory: Path) -> bool:
+    return (directory / "go.mod").is_file()
 
 
-def _replaced_paths(directory: Path) -> dict[str, Path]:
-    found = _LOCAL_REPLACE.findall(_text(directory / "go.mod"))
-    return {path: Path(os.path.normpath(directory / place)) for path, place in found}
+def _directives(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the verb and the words of each line of a go.mod or go.work, those in blocks as if they stood alone."""
+    block = ""
+    for line in _bytes(file).decode(errors="replace").splitlines():
+        words = [token.strip('"`') for token in _TOKEN.findall(line) if not token.startswith("//")]
+        if not words:
+            continue
+        if words[0] == ")":
+            block = ""
+        elif block:
+            yield block, words
+        elif words[-1] == "(":
+            block = words[0]
+        else:
+            yield words[0], words[1:]
 
 
-def _text(file: Path) -> str:
-    return re.sub(r"//.*", "", _bytes(file).decode(errors="replace"))
+def _replaced(directory: Path, directives: Iterable[tuple[str, list[str]]]) -> dict[str, Path]:
+    """Return the modules that are replaced by directories, which begin with . or / (Go Modules Reference, replace)."""
+    return {
+        words[0]: _place(directory, words[-1])
+        for verb, words in directives
+        if verb == "replace" and "=>" in words and words[-1].startswith((".", "/"))
+    }
+
+
+def _place(directory: Path, name: str) -> Path:
+    return Path(os.path.normpath(directory / name))
 
 
 def _bytes(file: Path) -> bytes:
