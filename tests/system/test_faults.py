@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from datetime import datetime
@@ -122,6 +123,32 @@ def test_a_killed_zygote_takes_no_worker_along(server: Server) -> None:
         server.wait_body("/page", "v1")
         load.switched(1)
     load.assert_no_failure()
+
+
+def test_a_killed_zygote_costs_an_edit_nothing(server: Server) -> None:
+    """Neither one with a page's modules nor the root, though the edit does not wait for another."""
+    server.expect_errors("zygote.exited", "zygote.failed")  # the latter: before it was ready
+    server.page("page", sources.fastapi("v0"))
+    server.start()
+    server.wait_body("/page", "v0")
+    wait_until(lambda: zygotes(server, "tqserver: zygote 1"), server.tail)
+    for number, title in enumerate(("tqserver: zygote 1", "tqserver: zygote", ""), 1):
+        for victim in zygotes(server, title):
+            with contextlib.suppress(psutil.NoSuchProcess):  # one in between, which lives for a moment
+                victim.kill()
+        server.edit("pages/page/main.py", sources.fastapi(f"v{number}"))
+        server.wait_body("/page", f"v{number}")
+    assert server.events("page.failed") == []
+
+
+def zygotes(server: Server, title: str = "") -> list[psutil.Process]:
+    """The zygotes that run, or those of this title."""
+    found = []
+    for process in server.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if (shown := " ".join(process.cmdline()).strip()).startswith("tqserver: zygote") and title in ("", shown):
+                found.append(process)
+    return found
 
 
 def test_a_page_that_hogs_its_process_stops_no_other(server: Server) -> None:

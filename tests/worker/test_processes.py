@@ -16,7 +16,7 @@ import pytest
 
 from tests.worker.played import DEADLINE_SECONDS, PlayedControl
 from tqserver.host.sockets import pair, receive_frame, send_frame
-from tqserver.wire.messages import Fork, Preload, Started, from_zygote, to_zygote
+from tqserver.wire.messages import Failed, Fork, Preload, Started, from_child, to_zygote
 from tqserver.worker import zygote as zygote_module
 
 HANDLER = "def get():\n    pass\n"
@@ -139,13 +139,18 @@ def test_a_fork_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, threads: int
     monkeypatch.setattr("os.fork", refuse)
     monkeypatch.setattr("gc.freeze", lambda: None)
     ours, theirs = pair()
-    with ours, theirs:
-        send_frame(ours, to_zygote.encode(Fork(preload=Preload(1, []))))
+    report, reports = pair()
+    with ours, theirs, report:
+        with reports:
+            send_frame(ours, to_zygote.encode(Fork(preload=Preload(1, []))), [reports.fileno(), theirs.fileno()])
         ours.shutdown(socket.SHUT_WR)
         zygote_module.Zygote(theirs, os.getppid()).serve()
-        received = receive_frame(ours)
+        received = receive_frame(report)
+        assert receive_frame(report) is None
     assert received is not None
-    assert reason in from_zygote.decode(received[0]).reason
+    failed = from_child.decode(received[0])
+    assert isinstance(failed, Failed)
+    assert reason in failed.message
 
 
 def test_a_zygote_that_dies_leaves_its_workers(control: PlayedControl) -> None:

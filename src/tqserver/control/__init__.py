@@ -4,7 +4,10 @@ supervisor      the server's life, from the lock to the last worker
 reconciler      * a file change: read, build, start, publish, retire - one page, one at a time
 plan            pure: what was found against what is known, what a change concerns, how long to back off
 discovery       which directories are pages
-watcher         which files changed, and whether their writers have finished
+watcher         which files changed: by events, checked against the disk; by polling where there are none
+tree_events     inotify events of whole trees, as changes of paths
+settling        when to tell of a change: when its writer has finished
+scan            what is on disk, as far as stat tells, and what differs from the last look
 pool            the workers of one revision, kept at their number
 agent           start and stop workers on a machine; the seam for other machines
 worker_process  one worker: spawned, seen ready, stopped

@@ -34,12 +34,3 @@ class ConfigFile:
         except (OSError, UnicodeDecodeError) as error:
             raise HostError(f"{self._shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
         return load_text(text, str(self._shown), self._environ)
-
-    @property
-    def directories(self) -> list[str]:
-        """Where a change of the file, or of its directory, can be seen."""
-        return [str(place) for place in (self.path.parent, self.path.parent.parent) if place.is_dir()]
-
-    def concerns(self, changed: str) -> bool:
-        """Tell whether a change of this path may change what the file says."""
-        return changed == str(self.path) or str(self.path).startswith(changed + "/")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -148,8 +147,7 @@ class Site:
     def watch_also(self, page: str, paths: frozenset[str]) -> bool:
         """Watch what a page reads outside, and no longer what it does not; tell whether a watch is new."""
         self._readers.replace(page, paths)
-        directories = {os.path.dirname(path) for path in paths} | paths
-        return self._watcher.also(filter(os.path.isdir, directories))
+        return self._watcher.also(paths)
 
     def reconfigured(self, directory: Path, found: Discovery) -> None:
         """The configuration was replaced, and with it perhaps the place of the pages."""

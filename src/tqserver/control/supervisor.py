@@ -181,7 +181,7 @@ class Supervisor:
     async def _serve(self) -> None:
         await self._zygotes.start()
         self._watcher.start([self._project / self._config.pages.directory])
-        self._watcher.also(self._config_file.directories)
+        self._watcher.also([str(self._config_file.path)])
         self._site.take(self._found)
         self._journal.release_all_but({*self._found.pages, *(problem.page for problem in self._found.problems)})
         self._services.collector.soon()
@@ -205,8 +205,7 @@ class Supervisor:
     # --- events -------------------------------------------------------------------------------------------
 
     def _changed(self, paths: frozenset[str]) -> None:
-        if any(self._config_file.concerns(path) for path in paths):
-            self._watcher.also(self._config_file.directories)  # one of them may be new
+        if str(self._config_file.path) in paths:
             self._reconfigure()
         self._site.changed(paths)
 
@@ -265,7 +264,7 @@ class Supervisor:
         self._services.pipeline.configure(Project(self._project, config.mode), workers.build_timeout_seconds)
         self._agent.configure(config.mode, workers.shutdown_grace_period_ms / 1000)
         self._ports.resize(workers.port_range_start, workers.port_range_end)
-        self._watcher.debounce_seconds = config.file_watcher.debounce_ms / 1000
+        self._watcher.set_debounce(config.file_watcher.debounce_ms / 1000)
         self._publisher.configure(config.mode, _server_limits(config), list(config.server.trusted_proxies))
         self._site.reconfigured(self._project / config.pages.directory, changed.found)
         listener = self._listener

@@ -1,41 +1,50 @@
-"""Which files changed, told as soon as their writers have finished, and not before.
+"""Which files changed: told by inotify, proved at start, and checked against the disk once a minute.
 
-A write that was closed, or a rename into place, is complete at that moment: it is told after
-:data:`SETTLE_SECONDS` without a further one, so that the files of one checkout arrive together. A file that is
-being written, or has vanished, is unfinished: it holds back what belongs to the same page until it settles or
-``debounce_seconds`` pass (an editor that saves by two renames, a writer that never closes).
-
-Directories are watched, not files: atomic saves replace files. Where inotify cannot be had, files are polled.
+Events are fast, and not to be trusted alone: limits run out, queues overflow, and on shares others write without an
+event. So the first event is provoked (:meth:`Watcher.start`), every :data:`Pace.audit_seconds` the disk is compared
+with what was last seen of it, and where events cannot be had or do not tell all, that comparison is made every
+:data:`Pace.poll_seconds` instead: polling is the audit, made often. Whatever is told here, the reconciler decides by
+digest; telling too much starts nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from watchfiles import awatch
-
-from tqserver.build.files import is_ignored
-from tqserver.host import inotify
+from tqserver.control.scan import Signature, differences, is_edit, scan
+from tqserver.control.settling import Settling
+from tqserver.control.tree_events import TreeEvents
+from tqserver.host import clock
 from tqserver.host.inotify import Inotify
 from tqserver.host.log import get_logger
+from tqserver.host.mounts import shared_devices, shares_among
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.errors import HostError
 
-SETTLE_SECONDS = 0.002
-POLL_DELAY_MS = 300
-_COMPLETE = inotify.CLOSE_WRITE | inotify.MOVED_TO
-_GONE = inotify.DELETE | inotify.MOVED_FROM
-_SELF = inotify.DELETE_SELF | inotify.MOVE_SELF
+POLLING_VARIABLE = "WATCHFILES_FORCE_POLLING"  # the name that watchfiles, and with it uvicorn, has given it
+POLLING_SHARE = 0.05  # of one core, at most: a tree that takes long to look at is looked at less often
+_PATHS_NAMED = 5  # in a log line
 log = get_logger("watcher")
 
 
-class Watcher:
-    """Watches trees and single directories; calls ``on_change`` with the paths that changed.
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often to look at the disk, and how long the probe's event may take."""
 
-    ``owner_of`` groups paths: what is unfinished holds back only what has the same owner.
+    audit_seconds: float = 60.0
+    poll_seconds: float = 0.3
+    probe_seconds: float = 2.0
+
+
+class Watcher:
+    """Watches trees, and single files and directories; calls ``on_change`` with the paths that changed.
+
+    ``owner_of`` groups paths: what is unfinished holds back only what has the same owner. ``polling`` is why the
+    disk is polled, empty if it is not. ``missed`` counts the changes that events did not tell.
     """
 
     def __init__(
@@ -44,207 +53,257 @@ class Watcher:
         owner_of: Callable[[str], str],
         debounce_seconds: float,
         tasks: TaskOwner,
+        *,
+        pace: Pace | None = None,
+        open_inotify: Callable[[], Inotify] = Inotify,
+        shares: Callable[[], Mapping[int, str]] = shared_devices,
     ) -> None:
         self._on_change = on_change
-        self._owner_of = owner_of
-        self.debounce_seconds = debounce_seconds
+        self._debounce_seconds = debounce_seconds
         self._tasks = tasks
-        self._inotify: Inotify | None = None
-        self._trees: set[str] = set()
-        self._single: set[str] = set()
-        self._blind: set[str] = set()  # directories that cannot be watched, or not by this name
-        self._complete: dict[str, float] = {}  # path -> when it was last completed (loop time)
-        self._unfinished: dict[str, float] = {}  # path -> when it was last touched
-        self._timer: asyncio.TimerHandle | None = None
-        self.polling = False
+        self._pace = pace or Pace()
+        self._open_inotify = open_inotify
+        self._shares = shares
+        self._settling = Settling(on_change, owner_of, debounce_seconds)
+        self._trees: tuple[str, ...] = ()
+        self._beside: set[str] = set()  # files and single directories that are watched beside the trees
+        self._events: TreeEvents | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._look_seconds = 0.0  # what a look at the disk takes
+        self._hurry = asyncio.Event()
+        self._known: dict[str, Signature] = {}
+        self._recent: set[str] = set()  # told by events since the last look began
+        self._moving: frozenset[str] = frozenset()  # being written when last polled
+        self.polling = ""
+        self.missed = 0
+
+    # --- start --------------------------------------------------------------------------------------------
 
     def start(self, trees: Iterable[Path]) -> None:
-        """Watch these trees from now on."""
-        self._trees = {str(tree) for tree in trees}
-        if os.environ.get("WATCHFILES_FORCE_POLLING"):
-            self._poll("WATCHFILES_FORCE_POLLING is set")
-            return
-        try:
-            self._inotify = Inotify()
-            asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._read)
-            for tree in self._trees:
-                self._add_tree(tree)
-        except HostError as error:
-            self._close_inotify()
-            self._poll(str(error))
+        """Watch these trees from now on. That events arrive is proved meanwhile."""
+        self._trees = tuple(str(tree) for tree in trees)
+        if os.environ.get(POLLING_VARIABLE):
+            self._poll(f"{POLLING_VARIABLE} is set", "unset it to be told by inotify at once")
+        else:
+            self._listen()
+        self._known = scan(self._trees, self._beside)  # after the watches: what comes between is told twice
+        self._poll_shares()
+        self._looking = self._tasks.start(self._look_for_ever(), name="watcher.look")
 
-    def also(self, directories: Iterable[str]) -> bool:
-        """Watch these directories too, each by itself; tell whether one was not watched until now."""
-        watched = self._single if self._inotify is None else self._inotify.directories | self._blind
-        new = False
-        for directory in directories:
-            if directory in watched or any(_is_below(directory, tree) for tree in self._trees):
-                continue
-            self._single.add(directory)  # where files are polled, the loop takes it up
-            new = True
+    def _listen(self) -> None:
+        try:
+            self._events = TreeEvents(self._open_inotify(), self._trees)
+            asyncio.get_running_loop().add_reader(self._events.fileno(), self._read)
+            self._events.start()
+            self._events.probe()
+        except HostError as error:
+            self._fall_back(error)
+            return
+        self._probe_timer = asyncio.get_running_loop().call_later(self._pace.probe_seconds, self._judge_probe)
+
+    def _judge_probe(self) -> None:
+        self._read()
+        if self._events is not None and self._events.unproved:
+            silent = ", ".join(sorted(self._events.unproved))
+            self._fall_back(
+                HostError(
+                    f"no event came from {silent} within {self._pace.probe_seconds:g} s of its being opened",
+                    remedy=f"use a file system with inotify, or set {POLLING_VARIABLE}=1 to poll without this error",
+                )
+            )
+
+    def also(self, paths: Iterable[str]) -> bool:
+        """Watch these too: files, there or not, and directories in which each file counts.
+
+        Returns whether one of them was not watched until now.
+        """
+        new = set(paths) - self._beside
+        self._beside |= new
+        for path, known in scan((), new).items():
+            self._known.setdefault(path, known)
+        self._watch_beside(new)
+        return bool(new)
+
+    def _watch_beside(self, paths: Iterable[str]) -> None:
+        if self._events is not None:
             try:
-                if self._inotify is not None:
-                    self._inotify.add(directory)
-                    self._blind |= {directory} - self._inotify.directories  # watched by another name
-            except FileNotFoundError:
-                self._single.discard(directory)
+                self._events.also(paths)
             except HostError as error:
-                self._blind.add(directory)
-                log.error("watcher.blind", directory=directory, error=error.message, remedy=error.remedy)
-        return new
+                self._fall_back(error)
 
     def watch_instead(self, trees: Iterable[Path]) -> None:
         """Watch these trees in place of those before."""
-        self._trees = {str(tree) for tree in trees}
-        if self._inotify is not None:
-            for tree in self._trees:
-                self._add_tree(tree)
+        self._close_events()
+        self._trees = tuple(str(tree) for tree in trees)
+        if not self.polling:
+            self._listen()
+            self._watch_beside(self._beside)
+        self._known = scan(self._trees, self._beside)
+        self._poll_shares()
 
-    def close(self) -> None:
-        """Stop watching."""
-        self._close_inotify()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _close_inotify(self) -> None:
-        if self._inotify is not None:
-            asyncio.get_running_loop().remove_reader(self._inotify.fileno())
-            self._inotify.close()
-            self._inotify = None
+    def set_debounce(self, seconds: float) -> None:
+        """Wait so long for what is unfinished, from now on."""
+        self._debounce_seconds = self._settling.debounce_seconds = seconds
 
     # --- events -------------------------------------------------------------------------------------------
 
-    def _add_tree(self, top: str) -> None:
-        assert self._inotify is not None
-        seen: set[str] = set()
-        pending = [top]
-        while pending:
-            directory = pending.pop()
-            real = os.path.realpath(directory)
-            if real in seen:
-                continue  # a symlink loop, or two links to one directory
-            seen.add(real)
-            try:
-                self._inotify.add(directory)
-                with os.scandir(directory) as entries:
-                    pending += [e.path for e in entries if not is_ignored(e.name) and _is_directory(e)]
-            except (FileNotFoundError, PermissionError):
-                continue  # gone again; or unreadable, which discovery reports with its remedy
-
     def _read(self) -> None:
-        assert self._inotify is not None
-        now = asyncio.get_running_loop().time()
-        for event in self._inotify.read():
-            if event.mask & inotify.Q_OVERFLOW:
-                log.warning("watcher.overflow", remedy="events were lost; all pages are compared with the disk")
-                self._complete.update(dict.fromkeys(self._trees, now))
-            elif not is_ignored(event.name):
-                self._note(event, now)
-        self._schedule(now)
-
-    def _note(self, event: inotify.Event, now: float) -> None:
-        path, mask = event.path, event.mask
-        if mask & _SELF:
-            if path in self._single and self._inotify is not None:
-                self._inotify.remove(path)  # what comes to be of this name is another directory
-            self._finished(path, now, complete=False)
-        elif mask & inotify.ISDIR and mask & (inotify.CREATE | inotify.MOVED_TO):
-            self._add_tree_if_ours(path)
-            self._finished(path, now, complete=True)
-        elif mask & _COMPLETE:
-            self._finished(path, now, complete=True)
-        elif mask & _GONE:
-            if mask & inotify.ISDIR and self._inotify is not None:
-                self._forget_tree(path)
-            self._finished(path, now, complete=False)
-        else:  # created, being written, or its attributes changed
-            self._unfinished[path] = now
-
-    def _finished(self, path: str, now: float, *, complete: bool) -> None:
-        if complete:
-            self._unfinished.pop(path, None)
-            self._complete[path] = now
-        else:
-            self._complete.pop(path, None)
-            self._unfinished[path] = now
-
-    def _add_tree_if_ours(self, path: str) -> None:
-        if any(_is_below(path, tree) for tree in self._trees):
-            self._add_tree(path)
-
-    def _forget_tree(self, path: str) -> None:
-        """A directory that was renamed keeps its watch under its old name: drop it and those below."""
-        assert self._inotify is not None
-        for directory in self._inotify.directories:
-            if _is_below(directory, path):
-                self._inotify.remove(directory)
-
-    # --- settling -----------------------------------------------------------------------------------------
-
-    def _schedule(self, now: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._complete:  # a burst is waited out, but never longer than the debounce
-            completed = self._complete.values()
-            due = min(max(completed) + SETTLE_SECONDS, min(completed) + self.debounce_seconds)
-        elif self._unfinished:
-            due = min(self._unfinished.values()) + self.debounce_seconds
-        else:
+        if self._events is None:
             return
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - now), self._flush)
-
-    def _flush(self) -> None:
-        self._timer = None
-        now = asyncio.get_running_loop().time()
-        settled = {path for path, at in self._unfinished.items() if now - at >= self.debounce_seconds - 1e-4}
-        for path in settled:
-            del self._unfinished[path]
-        held = {self._owner_of(path) for path in self._unfinished}
-        ready = {path for path in self._complete if self._owner_of(path) not in held}
-        for path in ready:
-            del self._complete[path]
-        if self._unfinished:
-            wake = min(self._unfinished.values()) + self.debounce_seconds - now
-            self._timer = asyncio.get_running_loop().call_later(max(0.0, wake), self._flush)
-        if settled or ready:
-            self._on_change(frozenset(settled | ready))
+        try:
+            for change in self._events.changes():
+                self._recent.add(change.path)
+                if change.complete:
+                    self._settling.completed(change.path)
+                else:
+                    self._settling.unfinished(change.path)
+        except HostError as error:  # the limit is reached with a directory that was made just now
+            self._fall_back(error)
+        self._settling.schedule()
 
     # --- polling ------------------------------------------------------------------------------------------
 
-    def _poll(self, why: str) -> None:
-        self.polling = True
-        log.warning("watcher.polling", reason=why, remedy=f"changes are seen within {POLL_DELAY_MS} ms")
-        self._tasks.start(self._poll_for_ever(), name="watcher.poll")
+    def _fall_back(self, error: HostError) -> None:
+        """Events cannot be had any more: say so, and poll."""
+        self._close_events()
+        self._poll(error.message, error.remedy, failed=True)
 
-    async def _poll_for_ever(self) -> None:
+    def _poll_shares(self) -> None:
+        if self.polling:
+            return
+        kinds = shares_among({known.device for known in self._known.values()}, self._shares())
+        if kinds:
+            reason = f"the pages, or files that they read, are on a share ({', '.join(kinds)})"
+            self._poll(
+                reason, "what others write there makes no event here; keep the project on a disk of this machine"
+            )
+
+    def _poll(self, reason: str, remedy: str, *, failed: bool = False) -> None:
+        self.polling = reason
+        say = log.error if failed else log.warning
+        say(
+            "watcher.polling",
+            directory=", ".join(self._trees),
+            reason=reason,
+            remedy=remedy,
+            seconds=self._pace.poll_seconds,
+        )
+        self._hurry.set()
+
+    async def _look_for_ever(self) -> None:
         while True:
-            watched = frozenset(self._single)
-            stop = asyncio.Event()
-            async for changed in self._polled(watched, stop):
-                self._on_change(changed)
-                if watched != self._single:
-                    stop.set()
+            await self._pause()
+            await self.look()
 
-    async def _polled(self, single: frozenset[str], stop: asyncio.Event) -> AsyncIterator[frozenset[str]]:
-        paths = [*self._trees, *single]
-        async for changes in awatch(
-            *paths,
-            watch_filter=lambda _, path: not is_ignored(os.path.basename(path)),
-            force_polling=True,
-            poll_delay_ms=POLL_DELAY_MS,
-            stop_event=stop,
-            ignore_permission_denied=True,
-        ):
-            yield frozenset(path for _, path in changes)
+    async def _pause(self) -> None:
+        """Wait until it is time for the next look; not at all if polling has just begun."""
+        seconds = self._pace.audit_seconds
+        if self.polling:
+            seconds = max(self._pace.poll_seconds, self._look_seconds / POLLING_SHARE)
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+        self._hurry.clear()
+
+    async def look(self) -> None:
+        """Compare the disk with what was last seen of it, and tell what differs."""
+        if self.polling:
+            await self._look_while_polling()
+        else:
+            await self._audit()
+
+    async def _look_while_polling(self) -> None:
+        """Tell what has changed, unless it is being written at this moment: then the next time in any case."""
+        self._recent.clear()  # what events tell on a share is told again
+        changed = await self._changed_on_disk() | self._moving
+        if not changed:
+            return
+        await asyncio.sleep(self._debounce_seconds)
+        moving = await self._changed_on_disk()
+        settled = changed - (moving - self._moving)
+        self._moving = moving - settled
+        if settled:
+            self._on_change(settled)
+
+    async def _changed_on_disk(self) -> frozenset[str]:
+        before = self._known
+        await self._scan()
+        return differences(before, self._known)
+
+    async def _scan(self) -> None:
+        beside = frozenset(self._beside)
+        begun = clock.monotonic()
+        found = await asyncio.to_thread(scan, self._trees, beside)  # a share may take its time
+        self._look_seconds = clock.monotonic() - begun
+        for path, known in scan((), self._beside - beside).items():  # asked for meanwhile
+            found[path] = self._known.get(path, known)
+        self._known = found
+
+    # --- the audit ----------------------------------------------------------------------------------------
+
+    async def _audit(self) -> None:
+        earlier, self._recent = self._recent, set()
+        before = self._known
+        await self._scan()
+        self._read()  # the kernel has queued an event before what it tells could be seen
+        changed = differences(before, self._known)
+        if not changed:
+            return
+        told = earlier | self._recent
+        silent = {path for path in changed if not _is_told(path, told)}
+        self._count({path for path in silent if is_edit(before.get(path), self._known.get(path))})
+        self._catch_up(silent)
+        self._poll_shares()
+        for path in changed:  # all of them: an event may have told of something earlier at the same path
+            self._settling.found(path)
+        self._settling.schedule()
+
+    def _catch_up(self, silent: set[str]) -> None:
+        if self._events is None:
+            return
+        try:
+            self._events.catch_up(silent)
+        except HostError as error:
+            self._fall_back(error)
+
+    def _count(self, missed: set[str]) -> None:
+        if not missed:
+            return
+        self.missed += len(missed)
+        log.warning(
+            "watch.missed",
+            paths=", ".join(sorted(missed)[:_PATHS_NAMED]),
+            count=len(missed),
+            total=self.missed,
+            remedy=f"they made no event and were found by comparison; if that happens again, set {POLLING_VARIABLE}=1",
+        )
+
+    # --- stop ---------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._close_events()
+        self._settling.close()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _close_events(self) -> None:
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+        if self._events is not None:
+            asyncio.get_running_loop().remove_reader(self._events.fileno())
+            self._events.close()
+            self._events = None
 
 
-def _is_below(path: str, top: str) -> bool:
-    return path == top or path.startswith(top + "/")
-
-
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link that leads to itself
+def _is_told(path: str, told: set[str]) -> bool:
+    """Tell whether events told of this path, or of a directory that it is in."""
+    while path not in told:
+        above = os.path.dirname(path)
+        if above == path:
+            return False
+        path = above
+    return True

@@ -23,11 +23,11 @@ from tqserver.control.health import probe
 from tqserver.control.zygotes import Forked, Zygote, ZygoteTree, read_output
 from tqserver.host import clock
 from tqserver.host.log import OutputLines
-from tqserver.host.process import Child, reaper, spawn
+from tqserver.host.process import Child, spawn
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.errors import Location, StartError
 from tqserver.model.lifecycle import WORKER_MOVES, WorkerState, advance
-from tqserver.wire.messages import Failed, Loaded, PageSpec, Ready, Started
+from tqserver.wire.messages import Failed, Loaded, PageSpec, Ready
 
 PROBE_SECONDS = 2.0  # for one answer
 FIRST_PROBE_AFTER_SECONDS = 0.005
@@ -128,6 +128,7 @@ class WorkerProcess:
 
     async def _fork(self, zygotes: ZygoteTree) -> None:
         forked, zygote = await zygotes.fork(self.order.spec, self.order.modules)
+        self._has_child(forked.child)
         read_output(forked.output_fd, self.output)
         try:
             await self._until_ready(forked, zygote)
@@ -139,8 +140,6 @@ class WorkerProcess:
     async def _until_ready(self, forked: Forked, zygote: Zygote) -> None:
         while True:
             match await forked.report.next():
-                case Started(pid=pid):
-                    self._has_child(reaper().adopt(pid))
                 case Ready(modules=modules, files=files):
                     self.endpoint = f"unix:{self.order.socket}"
                     self.modules = (*zygote.modules, *modules)

@@ -4,7 +4,8 @@ The root zygote has the worker runtime. What a page's worker imported from outsi
 such set of modules a zygote is forked from the root, imports it once, and forks the page's next workers. Project
 code is never imported in a zygote (pitfall 15), and a module that starts a thread at import is left out (16).
 
-Workers and zygotes are control's children (``docs/decisions/0002``): the death of a zygote takes nothing along.
+Workers and zygotes are control's children (``docs/decisions/0002``): the death of a zygote takes nothing along,
+not even a request to fork that it had not read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tqserver.control.plan import RestartPolicy
+from tqserver.host import clock
 from tqserver.host.channel import Channel
 from tqserver.host.log import OutputLines, get_logger
 from tqserver.host.process import Child, python_argv, reaper, spawn
@@ -27,17 +30,16 @@ from tqserver.model.errors import StartError
 from tqserver.wire.messages import (
     Failed,
     Fork,
-    ForkFailed,
     FromChild,
     PageSpec,
     Preload,
     Ready,
     Started,
     from_child,
-    from_zygote,
     to_zygote,
 )
 
+FORK_ATTEMPTS = 5
 PRELOAD_TIMEOUT_SECONDS = 60.0
 MOST_ZYGOTES = 16  # besides the root; a page whose set would be one more is forked from the nearest
 log = get_logger("zygotes")
@@ -66,12 +68,26 @@ class Report:
         self._channel.close()
 
 
-@dataclass(slots=True)
-class Forked:
-    """A child that a zygote forked for us: its report, and the read end of its output."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A child that a zygote was asked for: its report to be, and the read end of its output."""
 
     report: Report
     output_fd: int
+
+    def close(self) -> None:
+        """Want it no more; if it is forked even so, it ends when it reports."""
+        self.report.close()
+        os.close(self.output_fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A child that a zygote forked for us: its report, the read end of its output, and the process."""
+
+    report: Report
+    output_fd: int
+    child: Child
 
 
 @dataclass(slots=True, eq=False)
@@ -84,6 +100,7 @@ class Zygote:
     child: Child | None = None
     channel: Channel | None = None
     output: OutputLines = field(default_factory=lambda: OutputLines(None))
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_usable(self) -> bool:
@@ -101,12 +118,18 @@ class ZygoteTree:
         self._root = Zygote(0)
         self._by_modules: dict[frozenset[str], Zygote] = {}
         self._making: dict[frozenset[str], asyncio.Task[None]] = {}
+        self._retired: set[Zygote] = set()  # they finish what they were asked
+        self._root_started = asyncio.Event()
         self._left_out: set[str] = set()
         self._numbers = 0
         self._stopping = False
 
     async def start(self) -> None:
-        """Start the root zygote."""
+        """Start the root zygote, and keep one running."""
+        await self._start_root()
+        self._tasks.start(self._keep_root(), name="zygote.root")
+
+    async def _start_root(self) -> None:
         ours, theirs = pair()
         output, write_end = os.pipe2(os.O_CLOEXEC)
         with theirs:
@@ -123,46 +146,59 @@ class ZygoteTree:
             finally:
                 os.close(write_end)
         await self._attach(self._root, ours, output)
+        self._root_started.set()
         log.info("zygote.started", pid=self._root.child.pid)
-        self._tasks.start(self._keep_root(), name="zygote.root")
 
     async def _attach(self, zygote: Zygote, sock: socket.socket, output_fd: int) -> None:
-        zygote.channel = Channel(self._on_zygote, lambda: None)
+        zygote.channel = Channel(_unexpected, zygote.closed.set)
         await zygote.channel.attach(sock)
         read_output(output_fd, zygote.output)
 
-    @staticmethod
-    def _on_zygote(payload: bytes) -> None:
-        message: ForkFailed = from_zygote.decode(payload)
-        log.error("zygote.fork_failed", error=message.reason, remedy="check the limit of processes (ulimit -u)")
-
     async def _keep_root(self) -> None:
-        assert self._root.child is not None
-        code = await self._root.child.wait()
-        if self._stopping:
-            return
-        log.error("zygote.exited", status=code, output=self._root.output.text())
-        self._root = Zygote(0)
-        await self.start()
+        policy = RestartPolicy()
+        while True:
+            assert self._root.child is not None
+            begun = clock.monotonic()
+            code = await self._root.child.wait()
+            if self._stopping:
+                return
+            log.error("zygote.exited", status=code, output=self._root.output.text())
+            now = clock.monotonic()
+            await asyncio.sleep(policy.died(now - begun, now))
+            self._root = Zygote(0)
+            await self._start_root()
 
     # --- forking ------------------------------------------------------------------------------------------
 
     async def fork(self, spec: PageSpec, modules: Sequence[str]) -> tuple[Forked, Zygote]:
         """Fork a worker from the zygote that has the most of ``modules`` and none beside.
 
-        Raises :class:`StartError` if no zygote can fork.
+        A zygote that ends with the request unread costs nothing: the next is asked. If the root has ended, its
+        successor is waited for. Raises :class:`StartError` if no process can be forked.
         """
-        zygote = await self._nearest(frozenset(modules) - self._left_out)
-        try:
-            return await self._fork(zygote, Fork(page=spec)), zygote
-        except OSError as error:
-            if zygote is not self._root and self._root.is_usable:
-                return await self._fork(self._root, Fork(page=spec)), self._root
-            raise StartError(
-                f"no worker can be forked: {error}", remedy="the zygote is being restarted; save again"
-            ) from error
+        wanted = frozenset(modules) - self._left_out
+        for _ in range(FORK_ATTEMPTS):
+            zygote = await self._nearest(wanted)
+            try:
+                asked = await self._ask(zygote, Fork(page=spec))
+            except ConnectionError:
+                await zygote.closed.wait()
+                continue
+            except OSError as error:
+                raise StartError(
+                    f"no worker can be forked: {error.strerror}",
+                    remedy="check the limits of open files and of memory (ulimit -a)",
+                ) from error
+            child = await self._started(asked)
+            if child is not None:
+                return Forked(asked.report, asked.output_fd, child), zygote
+            log.warning("zygote.asked_again", page=spec.page, zygote=zygote.number, reason="it ended before it forked")
+        raise StartError(
+            f"no worker can be forked: {FORK_ATTEMPTS} zygotes ended before they did",
+            remedy="the server's log says why (zygote.exited); then save again",
+        )
 
-    async def _fork(self, zygote: Zygote, message: Fork, extra: Sequence[int] = ()) -> Forked:
+    async def _ask(self, zygote: Zygote, message: Fork, extra: Sequence[int] = ()) -> Asked:
         if zygote.channel is None:
             raise ConnectionResetError("the zygote is not running")
         ours, theirs = pair()
@@ -178,17 +214,39 @@ class ZygoteTree:
             theirs.close()
             os.close(write_end)
         await report.attach(ours)
-        return Forked(report, output)
+        return Asked(report, output)
+
+    @staticmethod
+    async def _started(asked: Asked) -> Child | None:
+        """Return the child that was asked for, None if the zygote has ended without. Raises StartError."""
+        try:
+            match await asked.report.next():
+                case Started(pid=pid):
+                    return reaper().adopt(pid)
+                case Failed(message=message, remedy=remedy):
+                    raise StartError(message, remedy=remedy)
+                case _:
+                    asked.close()
+                    return None
+        except BaseException:
+            asked.close()
+            raise
 
     async def _nearest(self, wanted: frozenset[str]) -> Zygote:
         making = self._making.get(wanted)
         if making is not None:  # it has begun to import what the worker would have to import itself
             await asyncio.wait([making])
-        best = self._root
+        best: Zygote | None = None
         for modules, zygote in self._by_modules.items():
-            if zygote.is_usable and modules <= wanted and len(modules) > len(best.modules):
+            if zygote.is_usable and modules <= wanted and (best is None or len(modules) > len(best.modules)):
                 best = zygote
-        return best
+        return best or await self._usable_root()
+
+    async def _usable_root(self) -> Zygote:
+        while not self._root.is_usable:
+            self._root_started.clear()
+            await self._root_started.wait()
+        return self._root
 
     # --- learning -----------------------------------------------------------------------------------------
 
@@ -208,12 +266,16 @@ class ZygoteTree:
         task.add_done_callback(lambda _: self._making.pop(wanted, None))
 
     def keep_only(self, sets: Sequence[Sequence[str]]) -> None:
-        """Stop the zygotes that hold none of these sets of modules."""
+        """Retire the zygotes that hold none of these sets of modules.
+
+        By the end of their socket, not by a signal: a request to fork may be on its way to them.
+        """
         wanted = {frozenset(modules) - self._left_out for modules in sets}
         for modules in [modules for modules in self._by_modules if modules not in wanted]:
             zygote = self._by_modules.pop(modules)
-            if zygote.child is not None:
-                zygote.child.send(signal.SIGTERM)
+            if zygote.channel is not None:
+                zygote.channel.close()
+            self._retired.add(zygote)
 
     async def _make(self, modules: tuple[str, ...]) -> None:
         """Fork a zygote that imports ``modules``; again without those that turn out to start threads."""
@@ -239,22 +301,22 @@ class ZygoteTree:
         preload = Preload(zygote.number, list(zygote.modules), sorted(self._left_out))
         try:
             with theirs:
-                forked = await self._fork(self._root, Fork(preload=preload), [theirs.fileno()])
+                asked = await self._ask(self._root, Fork(preload=preload), [theirs.fileno()])
         except OSError as error:
             ours.close()
             log.error("zygote.failed", error=str(error))
             return None
-        await self._attach(zygote, ours, forked.output_fd)
+        await self._attach(zygote, ours, asked.output_fd)
         try:
             async with asyncio.timeout(PRELOAD_TIMEOUT_SECONDS):
-                return await self._preloaded(zygote, forked.report)
+                return await self._preloaded(zygote, asked.report)
         except TimeoutError:
             log.error("zygote.failed", error=f"imports took more than {PRELOAD_TIMEOUT_SECONDS:g} s")
             if zygote.child is not None:
                 zygote.child.send(signal.SIGKILL)
             return None
         finally:
-            forked.report.close()
+            asked.report.close()
 
     async def _preloaded(self, zygote: Zygote, report: Report) -> Ready | None:
         while True:
@@ -275,6 +337,7 @@ class ZygoteTree:
 
     async def _watch(self, zygote: Zygote, child: Child) -> None:
         code = await child.wait()
+        self._retired.discard(zygote)
         if not self._stopping and zygote in self._by_modules.values():
             self._by_modules.pop(frozenset(zygote.modules))
             log.error("zygote.exited", status=code, output=zygote.output.text())
@@ -284,7 +347,7 @@ class ZygoteTree:
         self._stopping = True
         for making in list(self._making.values()):
             making.cancel()
-        zygotes = [*self._by_modules.values(), self._root]
+        zygotes = [*self._by_modules.values(), *self._retired, self._root]
         for zygote in zygotes:
             if zygote.child is not None:
                 zygote.child.send(signal.SIGTERM)
@@ -295,6 +358,11 @@ class ZygoteTree:
                 except TimeoutError:
                     zygote.child.send(signal.SIGKILL)
                     await zygote.child.wait()
+
+
+def _unexpected(payload: bytes) -> None:
+    """Zygotes say nothing: what they fork does."""
+    raise ValueError(f"a zygote said {payload!r}")
 
 
 def read_output(descriptor: int, lines: OutputLines) -> None:

@@ -12,25 +12,28 @@ import errno
 import os
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 
 from tqserver.model.errors import HostError
 
 MODIFY = 0x2
 ATTRIB = 0x4
 CLOSE_WRITE = 0x8
+OPEN = 0x20
 MOVED_FROM = 0x40
 MOVED_TO = 0x80
 CREATE = 0x100
 DELETE = 0x200
-DELETE_SELF = 0x400
-MOVE_SELF = 0x800
+UNMOUNT = 0x2000
 Q_OVERFLOW = 0x4000
 IGNORED = 0x8000
 ISDIR = 0x40000000
 _ONLYDIR = 0x1000000
 _EXCL_UNLINK = 0x4000000
+_MASK_ADD = 0x20000000
 
-_WATCHED = MODIFY | ATTRIB | CLOSE_WRITE | MOVED_FROM | MOVED_TO | CREATE | DELETE | DELETE_SELF | MOVE_SELF
+NAMES = MOVED_FROM | MOVED_TO | CREATE | DELETE  # what comes into a directory and leaves it
+CHANGES = NAMES | MODIFY | ATTRIB | CLOSE_WRITE
 _HEAD = struct.Struct("iIII")  # wd, mask, cookie, length of the name that follows
 _READ_BYTES = 256 * 1024
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -51,13 +54,17 @@ class Event:
 
 
 class Inotify:
-    """Watches directories, each by itself; recursion is the caller's. ``fileno`` is for the event loop."""
+    """Watches directories, each by itself; recursion is the caller's. ``fileno`` is for the event loop.
+
+    The kernel watches directories, not paths. One that is watched by several paths (symbolic links) tells each of its
+    events once per path; one that is gone tells :data:`IGNORED` and is watched no more.
+    """
 
     def __init__(self) -> None:
         self._fd = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
-            raise _error("inotify_init1", ctypes.get_errno())
-        self._directories: dict[int, str] = {}
+            raise _error("inotify cannot be used", ctypes.get_errno())
+        self._paths: dict[int, list[str]] = {}
         self._descriptors: dict[str, int] = {}
 
     def fileno(self) -> int:
@@ -69,27 +76,52 @@ class Inotify:
         """The directories that are watched."""
         return frozenset(self._descriptors)
 
-    def add(self, directory: str) -> None:
-        """Watch a directory. Raises :class:`HostError`, or FileNotFoundError if it is gone already."""
-        wd = _libc.inotify_add_watch(self._fd, os.fsencode(directory), _WATCHED | _ONLYDIR | _EXCL_UNLINK)
-        if wd < 0:
-            number = ctypes.get_errno()
-            if number in (errno.ENOENT, errno.ENOTDIR):
-                raise FileNotFoundError(number, os.strerror(number), directory)
-            raise _error(f"cannot watch {directory}", number)
-        earlier = self._directories.get(wd)
-        if earlier is not None and earlier != directory:
-            if _is_same(earlier, directory):
-                return  # a second way to a directory that is watched (a symbolic link): the first name stays
-            self._descriptors.pop(earlier, None)  # the directory was renamed: one watch, a new name
-        self._directories[wd] = directory
+    def watches(self, directory: str) -> bool:
+        """Tell whether a directory is watched by this path."""
+        return directory in self._descriptors
+
+    def add(self, directory: str, events: int = CHANGES) -> None:
+        """Watch a directory for ``events`` and those it is watched for already.
+
+        Raises :class:`HostError` if a limit is reached, FileNotFoundError if the directory is gone,
+        PermissionError if it cannot be read.
+        """
+        wd = self._add_watch(directory, events | _MASK_ADD)
+        earlier = self._descriptors.get(directory)
+        if earlier == wd:
+            return
+        if earlier is not None:
+            self.remove(directory)  # another directory has the path now
+        paths = self._paths.setdefault(wd, [])
+        for path in [path for path in paths if not _is_same(path, directory)]:
+            paths.remove(path)  # the directory was renamed
+            self._descriptors.pop(path, None)
+        paths.append(directory)
         self._descriptors[directory] = wd
 
+    def set_events(self, directory: str, events: int = CHANGES) -> None:
+        """Watch a directory that is watched for nothing but ``events`` from now on. Raises as :meth:`add`."""
+        self._add_watch(directory, events)
+
+    def _add_watch(self, directory: str, mask: int) -> int:
+        wd: int = _libc.inotify_add_watch(self._fd, os.fsencode(directory), mask | _ONLYDIR | _EXCL_UNLINK)
+        if wd >= 0:
+            return wd
+        number = ctypes.get_errno()
+        if number in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise FileNotFoundError(number, os.strerror(number), directory)
+        if number == errno.EACCES:
+            raise PermissionError(number, os.strerror(number), directory)
+        raise _error(f"cannot watch {directory}", number)
+
     def remove(self, directory: str) -> None:
-        """Stop watching a directory, if it was watched."""
+        """Stop watching a directory by this path, if it was watched."""
         wd = self._descriptors.pop(directory, None)
-        if wd is not None:
-            self._directories.pop(wd, None)
+        if wd is None:
+            return
+        self._paths[wd].remove(directory)
+        if not self._paths[wd]:
+            del self._paths[wd]
             _libc.inotify_rm_watch(self._fd, wd)
 
     def read(self) -> list[Event]:
@@ -112,15 +144,14 @@ class Inotify:
             if mask & Q_OVERFLOW:
                 events.append(Event("", "", Q_OVERFLOW))
                 continue
-            directory = self._directories.get(wd)
-            if directory is None:
-                continue  # the watch was removed while its events waited
+            paths = self._paths.get(wd, ())  # none: the watch was removed while its events waited
+            events += [Event(path, name, mask) for path in paths]
             if mask & IGNORED:
-                self._directories.pop(wd)
-                if self._descriptors.get(directory) == wd:
-                    del self._descriptors[directory]
-                continue
-            events.append(Event(directory, name, mask))
+                self._forget(wd)
+
+    def _forget(self, wd: int) -> None:
+        for path in self._paths.pop(wd, ()):
+            del self._descriptors[path]
 
     def close(self) -> None:
         """Give back the descriptor and all watches."""
@@ -137,12 +168,22 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _error(what: str, number: int) -> HostError:
-    if number == errno.ENOSPC:
-        remedy = "raise the limit: sysctl fs.inotify.max_user_watches=524288"
-    elif number == errno.EMFILE:
-        remedy = "raise the limit: sysctl fs.inotify.max_user_instances=1024"
-    elif number == errno.EACCES:
-        remedy = "make the directory readable for the user that runs tqserver"
-    else:
-        remedy = "set WATCHFILES_FORCE_POLLING=1 to poll instead"
-    return HostError(f"{what}: {os.strerror(number)}", remedy=remedy)
+    if number == errno.ENOSPC:  # inotify_add_watch(2): "No space left on device" would send people to look at a disk
+        return HostError(
+            f"{what}: the limit of inotify watches is reached",
+            remedy=f"raise it: sysctl fs.inotify.max_user_watches={_raised('max_user_watches', 524288)}",
+        )
+    if number == errno.EMFILE:
+        return HostError(
+            f"{what}: the limit of inotify instances, or of open files, is reached",
+            remedy=f"raise it: sysctl fs.inotify.max_user_instances={_raised('max_user_instances', 1024)}; ulimit -n",
+        )
+    return HostError(f"{what}: {os.strerror(number)}", remedy="upgrade the kernel, or live with polling")
+
+
+def _raised(limit: str, usual: int) -> int:
+    """Return a value for a limit that is more than the one in force."""
+    try:
+        return max(usual, 2 * int(Path("/proc/sys/fs/inotify", limit).read_text()))
+    except (OSError, ValueError):
+        return usual

@@ -5,7 +5,6 @@
     control -> proxy    Snapshot, Cut, Leave
     proxy   -> control  Hello, Acknowledged, Drained, Demand, Refused, Counters
     control -> zygote   Fork            (with two descriptors: report socket, log pipe)
-    zygote  -> control  ForkFailed
     child   -> control  Started, Ready, Loaded, Failed   (over its report socket)
 
 Each direction is one union and one codec. Endpoints are ``unix:/path`` or ``tcp:host:port`` and opaque to all
@@ -204,12 +203,6 @@ class Fork(Message, frozen=True):
     preload: Preload | None = None
 
 
-class ForkFailed(Message, frozen=True):
-    """The zygote could not fork; the report socket of that child sees end of file."""
-
-    reason: str
-
-
 # --- child -> control -------------------------------------------------------------------------------------
 
 
@@ -238,7 +231,10 @@ class Loaded(Message, frozen=True):
 
 
 class Failed(Message, frozen=True):
-    """The page could not be loaded; the child exits after this."""
+    """The page could not be loaded; the child exits after this. As the first message: there is no child.
+
+    The zygote says the latter, on the report socket of the child that it could not fork.
+    """
 
     message: str
     file: str = ""
@@ -250,11 +246,9 @@ class Failed(Message, frozen=True):
 ToProxy = Snapshot | Cut | Leave
 FromProxy = Hello | Acknowledged | Drained | Demand | Refused | Counters
 ToZygote = Fork
-FromZygote = ForkFailed
 FromChild = Started | Ready | Loaded | Failed
 
 to_proxy: Codec[ToProxy] = Codec(ToProxy)
 from_proxy: Codec[FromProxy] = Codec(FromProxy)
 to_zygote: Codec[ToZygote] = Codec(ToZygote)
-from_zygote: Codec[FromZygote] = Codec(FromZygote)
 from_child: Codec[FromChild] = Codec(FromChild)

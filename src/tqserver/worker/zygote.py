@@ -9,6 +9,7 @@ The root is also the guard: if control ends without a word, it kills all that ha
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import importlib
 import io
@@ -22,7 +23,7 @@ from pathlib import Path
 from tqserver.host.process import die_with_parent, kill_all_with, set_title
 from tqserver.host.rundir import INSTANCE_VARIABLE
 from tqserver.host.sockets import receive_frame, send_frame
-from tqserver.wire.messages import ForkFailed, Preload, Ready, Started, from_child, from_zygote, to_zygote
+from tqserver.wire.messages import Failed, Preload, Ready, Started, from_child, to_zygote
 from tqserver.worker import child as page_child
 from tqserver.worker import warmth
 
@@ -92,7 +93,7 @@ class Zygote:
             elif request.preload is not None:
                 self._fork(descriptors, _Preloading(request.preload, descriptors, self._control_pid))
         except OSError as error:
-            send_frame(self._control, from_zygote.encode(ForkFailed(str(error))))
+            _refuse(descriptors[0], str(error))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -137,6 +138,13 @@ class Zygote:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+
+
+def _refuse(report: int, reason: str) -> None:
+    """Say on the report socket of a child that it could not be forked."""
+    failed = Failed(f"no process can be forked: {reason}", remedy="check the limit of processes (ulimit -u)")
+    with socket.socket(fileno=os.dup(report)) as sock, contextlib.suppress(ConnectionError):
+        send_frame(sock, from_child.encode(failed))
 
 
 def _detach(report: int, output: int, others: Sequence[int]) -> None:
