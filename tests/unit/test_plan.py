@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tqserver.control.plan import RestartPolicy, backoff_seconds, difference, needs_discovery, pages_concerned
+import pytest
+
+from tqserver.control.plan import (
+    RestartPolicy,
+    backoff_seconds,
+    difference,
+    needs_discovery,
+    pages_concerned,
+    pooled_idle_seconds,
+)
+from tqserver.model.config import WorkerSettings
 from tqserver.model.pages import Page
 
 
@@ -40,3 +50,12 @@ def test_an_edit_of_a_known_entry_file_needs_no_scan() -> None:
     assert not needs_discovery("/p/a/x.html", [page("a")], exists=True)
     assert needs_discovery("/p/n/main.py", [page("a")], exists=True)
     assert needs_discovery("/p/a/main.py", [page("a")], exists=False)
+
+
+@pytest.mark.parametrize(
+    ("idle", "read", "pooled"),
+    [(120, 30, 60), (61, 30, 59), (10, 30, 8), (1, 30, 0), (0, 30, 28), (0, 0, 60)],
+)
+def test_a_pooled_connection_is_closed_before_its_worker_does(idle: float, read: float, pooled: float) -> None:
+    settings = WorkerSettings(idle_timeout_seconds=idle, read_timeout_seconds=read)
+    assert pooled_idle_seconds(settings) == pooled

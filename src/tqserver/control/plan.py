@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tqserver.model.config import WorkerSettings
 from tqserver.model.pages import Page
 
 BACKOFF_FIRST_SECONDS = 0.1
@@ -15,6 +16,8 @@ BACKOFF_LONGEST_SECONDS = 30.0
 ENTRY_NAMES = frozenset(
     {"main.py", "main.js", "main.mjs", "main.ts", "package.json", "Cargo.toml", "page.yaml", "index.html"}
 )
+LONGEST_POOLED_SECONDS = 60.0
+POOL_MARGIN_SECONDS = 2.0  # the proxy looks at its pools twice a second, and so up to a second late
 STEADY_SECONDS = 10.0  # a worker that lived this long since it was ready was not part of a crash loop
 
 
@@ -93,3 +96,15 @@ def backoff_seconds(deaths: int) -> float:
     if deaths <= 1:
         return 0.0
     return min(BACKOFF_FIRST_SECONDS * 2.0 ** (min(deaths, 32) - 2), BACKOFF_LONGEST_SECONDS)
+
+
+def pooled_idle_seconds(settings: WorkerSettings) -> float:
+    """Return how long a proxy keeps an idle connection to a page's workers; 0: it keeps none.
+
+    Always less than the worker does, which would otherwise close it just as it is used again (pitfall 4). Go's
+    net/http, and so many a worker, takes its read timeout for the idle timeout where that is 0.
+    """
+    closed_after = settings.idle_timeout_seconds or settings.read_timeout_seconds
+    if not closed_after:
+        return LONGEST_POOLED_SECONDS
+    return max(0.0, min(LONGEST_POOLED_SECONDS, closed_after - POOL_MARGIN_SECONDS))

@@ -21,6 +21,7 @@ from tqserver.build.fingerprint import Unsettled
 from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
 from tqserver.control.journal import Journal
+from tqserver.control.plan import pooled_idle_seconds
 from tqserver.control.pool import Pool, PoolEvents
 from tqserver.control.publisher import Publisher
 from tqserver.host import clock
@@ -245,6 +246,7 @@ class Reconciler:
                     write_timeout_seconds=settings.write_timeout_seconds or math.inf,
                     start_timeout_seconds=settings.start_timeout_seconds,
                     max_body=server.max_body,
+                    worker_idle_seconds=pooled_idle_seconds(settings),
                 ),
             )
         )
