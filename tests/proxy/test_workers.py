@@ -379,3 +379,30 @@ def test_counters_tell_what_happened(proxy: Proxy, worker: Worker) -> None:
         mine = {row.page: row for row in counted.routes}["index"]
         if counted.connections == 1 and mine.in_flight == 0 and mine.failures >= 1:
             break
+
+
+# --- idle connections -----------------------------------------------------------------------------------
+
+
+def test_a_worker_that_keeps_no_idle_connection_is_given_none(proxy: Proxy, worker: Worker) -> None:
+    proxy.route(page(worker, limits=RouteLimits(worker_idle_seconds=0)))
+    client = proxy.connect()
+    for _ in range(2):
+        client.send(get())
+        connection, _ = worker.serve(ok())
+        assert client.response().status == 200
+        assert connection.is_ended()
+
+
+def test_a_worker_that_resets_what_it_accepted_as_it_died(proxy: Proxy, worker: Worker, other: Worker) -> None:
+    """The second connection was still taken, and must not count as the answer's end."""
+    client = proxy.connect().send(get())
+    for _ in range(2):
+        connection = worker.accept()
+        connection.head()
+        connection.close()
+    worker.stop_listening()
+    proxy.hear(Refused, worker=worker.number)
+    proxy.route(page(other))
+    other.serve(ok(b"answered"))
+    assert client.response().body == b"answered"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from tqserver.control.plan import (
     needs_discovery,
     needs_new_workers,
     pages_concerned,
+    pooled_idle_seconds,
 )
 from tqserver.model.config import WorkerSettings
 from tqserver.model.pages import Page
@@ -129,3 +131,12 @@ def test_only_what_a_worker_is_told_takes_new_workers() -> None:
     names = {member.name for member in dataclasses.fields(WorkerSettings)}
     assert names >= APPLIED_WHILE_RUNNING
     assert {"env", "gomaxprocs", "log_file"}.isdisjoint(APPLIED_WHILE_RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("idle", "read", "pooled"),
+    [(120, 30, 60), (61, 30, 59), (10, 30, 8), (1, 30, 0), (0, 30, 28), (0, 0, 60)],
+)
+def test_a_pooled_connection_is_closed_before_its_worker_does(idle: float, read: float, pooled: float) -> None:
+    settings = WorkerSettings(idle_timeout_seconds=idle, read_timeout_seconds=read)
+    assert pooled_idle_seconds(settings) == pooled

@@ -17,6 +17,8 @@ BACKOFF_LONGEST_SECONDS = 30.0
 ENTRY_NAMES = frozenset(
     {"main.py", "main.js", "main.mjs", "main.ts", "package.json", "Cargo.toml", "page.yaml", "index.html"}
 )
+LONGEST_POOLED_SECONDS = 60.0
+POOL_MARGIN_SECONDS = 2.0  # the proxy looks at its pools twice a second, and so up to a second late
 STEADY_SECONDS = 10.0  # a worker that lived this long since it was ready was not part of a crash loop
 
 
@@ -195,3 +197,15 @@ def needs_new_workers(old: WorkerSettings, new: WorkerSettings) -> bool:
         for member in dataclasses.fields(WorkerSettings)
         if member.name not in APPLIED_WHILE_RUNNING
     )
+
+
+def pooled_idle_seconds(settings: WorkerSettings) -> float:
+    """Return how long a proxy keeps an idle connection to a page's workers; 0: it keeps none.
+
+    Always less than the worker does, which would otherwise close it just as it is used again (pitfall 4). Go's
+    net/http, and so many a worker, takes its read timeout for the idle timeout where that is 0.
+    """
+    closed_after = settings.idle_timeout_seconds or settings.read_timeout_seconds
+    if not closed_after:
+        return LONGEST_POOLED_SECONDS
+    return max(0.0, min(LONGEST_POOLED_SECONDS, closed_after - POOL_MARGIN_SECONDS))

@@ -22,7 +22,7 @@ from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
 from tqserver.control.collector import Collector
 from tqserver.control.journal import Journal
-from tqserver.control.plan import needs_new_workers
+from tqserver.control.plan import needs_new_workers, pooled_idle_seconds
 from tqserver.control.pool import Pool, PoolEvents, Terms
 from tqserver.control.publisher import Publisher
 from tqserver.control.retirement import Retirement
@@ -305,6 +305,7 @@ class Reconciler:
                     max_body=server.max_body,
                     queue=settings.queue,
                     concurrency=-(-settings.concurrency // server.proxy_count()) if self._may_grow else 0,
+                    worker_idle_seconds=pooled_idle_seconds(settings),
                 ),
             )
         )

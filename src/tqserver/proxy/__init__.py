@@ -2,19 +2,23 @@
 
 In reading order; what is pure is marked, and knows no event loop, socket or clock:
 
-exchange     pure: the life of one request, decided; the others do what it says
+exchange   * pure: the life of one request, decided; the others do what it says
 admission    pure: what is refused before a worker hears of it
 balancer     pure: which of a page's workers
 forwarding   pure: what a worker is told about the client
-downstream   a client's connection: reads requests, writes answers
-upstream     a worker's connection: writes requests, reads answers
+overlay      pure: the error of a broken save, over the page that still serves
 tunnel       pure: after an upgrade, frames are followed and bytes are not touched
+downstream   a client's connection: requests are read from it in order
+relay        a request on its way to a worker, and its answer back
+upstream     a worker's connection: requests are written to it, answers read from it
 flow         back-pressure: who reads waits for whom writes
 dispatch     from a request to a worker's connection: choose, hold, try again
 connections  the connections to workers: kept, checked, opened
 table        the snapshot, and what is the case with its pages and workers
 replies      the answers that the proxy gives itself
+home         what all connections of a proxy share
 counters     what is counted for control
+ticker       coarse time: one timer for all
 link         the messages from and to control
 server       the program: listen, tick, leave
 """
