@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Mapping
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 from tqserver.build.runtimes.base import Inputs, Project
@@ -45,6 +46,7 @@ class Unsettled(Exception):
     """The files changed while they were looked at: look again when they rest."""
 
 
+@lru_cache(maxsize=4096)  # of a thousand pages, most files have the same few names
 def is_ignored(name: str) -> bool:
     """Tell whether a file or directory of this name is no part of any page."""
     return name in _IGNORED_DIRECTORIES or any(fnmatch(name, pattern) for pattern in _IGNORED)
