@@ -133,3 +133,22 @@ def test_a_pages_directory_that_goes_and_comes_back(server: Server) -> None:
     server.wait_body("/page", "v1")
     server.edit("pages/page/main.py", sources.plain("v2"))
     server.wait_body("/page", "v2")
+
+
+def test_a_pages_directory_that_is_unmounted(server: Server) -> None:
+    """What was below the mount is there again, and is followed."""
+    server.page("page", sources.plain("below"))
+    mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    mounts = (
+        "mkdir other && mount -t tmpfs none other && cp -r pages/page other && mount --move other pages && "
+        'sed -i s/below/mounted/ pages/page/main.py && exec "$@"'
+    )
+    if subprocess.run([*mounted, "mount -t tmpfs none /mnt"], check=False, capture_output=True).returncode:
+        pytest.skip("no mount can be made here")
+    server.start(wrapper=[*mounted, mounts, "mounted"])
+    server.wait_body("/page", "mounted")
+    inside = ["nsenter", "--target", str(server.pid), "--user", "--mount", f"--wd={server.root}"]
+    subprocess.run([*inside, "umount", f"{server.root}/pages"], check=True)
+    server.wait_body("/page", "below")
+    server.edit("pages/page/main.py", sources.plain("edited"))
+    server.wait_body("/page", "edited")

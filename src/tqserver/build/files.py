@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Set
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 
 from tqserver.model.errors import Location, PageError
@@ -50,6 +51,7 @@ class Unfinished(Unsettled):
         self.error = error
 
 
+@lru_cache(maxsize=4096)  # of a thousand pages, most files have the same few names
 def is_ignored(name: str) -> bool:
     """Tell whether a file or directory of this name is no part of any page."""
     return name in _IGNORED_DIRECTORIES or any(fnmatch(name, pattern) for pattern in _IGNORED)
