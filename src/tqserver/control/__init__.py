@@ -12,5 +12,16 @@ zygotes         processes with modules imported, from which Python workers are f
 health          is there an answer on that endpoint
 publisher       snapshots out, acknowledgements in
 proxies         the proxy processes and their links
+admin           the admin API: what the command line asks a running server
+admin_socket    HTTP on .tqserver/admin.sock
+operations      wait and reload: what the API has the server do
+status          observes the parts into model.status
+running         the parts, as status and operations see them
+events          the last events of the log, numbered, and what they add up to
+output          lines of output, for those who follow them
+logs            the end of a page's log file
+traffic         what the proxies counted, added up
+check           what can be said of a project without running it
+doctor          what the machine has, and what it lacks
 journal         revision numbers and what was learned of pages, across restarts
 """

@@ -13,6 +13,7 @@ import socket
 import traceback
 from collections import defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqserver.build.pipeline import Pipeline
 from tqserver.build.registry import RUNTIMES
@@ -20,25 +21,32 @@ from tqserver.build.runtimes.base import Project
 from tqserver.build.store import Store
 from tqserver.control.agent import LocalAgent
 from tqserver.control.discovery import Discovery, Problem, discover
+from tqserver.control.events import Events
 from tqserver.control.journal import Journal
+from tqserver.control.output import OutputHub
 from tqserver.control.plan import difference, needs_discovery, pages_concerned
 from tqserver.control.proxies import Proxy, ProxyPool
 from tqserver.control.publisher import Publisher
 from tqserver.control.reconciler import Reconciler, Services
+from tqserver.control.running import Running
+from tqserver.control.traffic import Traffic
 from tqserver.control.watcher import Watcher
 from tqserver.control.zygotes import ZygoteTree
-from tqserver.host import sockets
-from tqserver.host.log import DatedFile, configure, get_logger
+from tqserver.host import clock, sockets
+from tqserver.host.log import DatedFile, configure, get_logger, tap
 from tqserver.host.ports import PortPool
 from tqserver.host.process import become_subreaper, reaper
-from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory
+from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory, admin_socket, journal_file, store_directory
 from tqserver.host.signals import SignalHandlers
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config, WorkerSettings
 from tqserver.model.errors import HostError, PageError, RouteConflict
 from tqserver.model.pages import Page, route_of
 from tqserver.model.routing import Pattern
-from tqserver.wire.messages import Failure, FromProxy, RouteEntry, ServerLimits
+from tqserver.wire.messages import Counters, Failure, FromProxy, RouteEntry, ServerLimits
+
+if TYPE_CHECKING:
+    from tqserver.control.admin_socket import AdminSocket
 
 NOT_IN_FORCE = (
     "max_requests",
@@ -57,8 +65,10 @@ class Supervisor:
     Raises :class:`HostError` from :meth:`run` if it cannot start: a port in use, another server, no pages.
     """
 
-    def __init__(self, project: Path, config: Config, *, quiet: bool) -> None:
+    def __init__(self, project: Path, config: Config, *, config_file: Path, quiet: bool) -> None:
+        self._started_at = clock.wall()
         self._project = project
+        self._config_file = config_file
         self._config = config
         self._quiet = quiet
         self._tasks = TaskOwner(self._task_failed)
@@ -68,6 +78,8 @@ class Supervisor:
         self._following: dict[str, asyncio.Task[None]] = {}
         self._read_by: dict[str, set[str]] = defaultdict(set)
         self._reported: set[tuple[str, str]] = set()
+        self._events, self._output, self._traffic = Events(), OutputHub(), Traffic()
+        self._admin: AdminSocket | None = None
         self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
 
     async def run(self) -> None:
@@ -87,6 +99,7 @@ class Supervisor:
         config, project = self._config, self._project
         file = config.server.log_file
         configure(quiet=self._quiet, file=DatedFile(project / file, {}) if file else None)
+        tap(self._events.take)
         for key in not_in_force(config):
             log.warning("config.not_in_force", key=key, remedy="this version does not act on it yet; remove it")
         self._pages_directory = project / config.pages.directory
@@ -115,10 +128,9 @@ class Supervisor:
     def _build_parts(self) -> None:
         config, project = self._config, self._project
         environment = {**os.environ, INSTANCE_VARIABLE: self._rundir.instance}
-        temp = config.workers.temp_dir
-        store = Store((project / temp if temp else self._rundir.root) / "store")
+        store = Store(store_directory(project, config.workers.temp_dir))
         store.sweep()
-        self._journal = Journal(self._rundir.root / "journal.json")
+        self._journal = Journal(journal_file(project))
         self._publisher = Publisher(config.mode, _server_limits(config), list(config.server.trusted_proxies))
         self._zygotes = ZygoteTree(project, environment, self._tasks)
         self._proxies = ProxyPool(
@@ -128,7 +140,7 @@ class Supervisor:
             environment,
             self._tasks,
             self._heard,
-            self._publisher.wake,
+            self._proxies_changed,
         )
         self._publisher.connect(self._proxies)
         workers = config.workers
@@ -142,6 +154,7 @@ class Supervisor:
             environment,
             workers.shutdown_grace_period_ms / 1000,
             self._tasks,
+            self._output,
         )
         pipeline = Pipeline(
             store,
@@ -165,15 +178,25 @@ class Supervisor:
     # --- serve --------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        making = self._tasks.start(self._make_admin(), name="admin")
         await self._zygotes.start()
+        self._admin = await making
+        await self._admin.open()
         self._watcher.start([self._pages_directory])
         self._take(self._found)
         await self._proxies.start()
         version = self._publisher.touch()
         await self._publisher.acknowledged(version)
-        host, port = self._listener.getsockname()[:2]
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        log.info("server.ready", url=url, pages=len(self._reconcilers), mode=self._config.mode)
+        log.info(
+            "server.ready", url=sockets.url_of(self._listener), pages=len(self._reconcilers), mode=self._config.mode
+        )
+
+    async def _make_admin(self) -> AdminSocket:
+        """What serves it takes 0.1 s to import: while the root zygote starts, nobody waits for that."""
+        from tqserver.control.admin import Admin  # noqa: PLC0415
+        from tqserver.control.admin_socket import AdminSocket  # noqa: PLC0415
+
+        return AdminSocket(admin_socket(self._project), Admin(self._running).app)
 
     def _take(self, found: Discovery) -> None:
         """Make what a scan found the pages that are followed."""
@@ -280,7 +303,33 @@ class Supervisor:
         self._zygotes.keep_only([self._journal.of(name).modules for name in self._reconcilers])
 
     def _heard(self, proxy: Proxy, message: FromProxy) -> None:
+        if isinstance(message, Counters) and proxy.child is not None:
+            self._traffic.heard(proxy.child.pid, message, clock.monotonic())
         self._publisher.heard(proxy, message)
+
+    def _proxies_changed(self) -> None:
+        self._traffic.only({proxy.child.pid for proxy in self._proxies.alive if proxy.child is not None})
+        self._publisher.wake()
+
+    def _running(self) -> Running:
+        """Return what the admin API may see and nudge."""
+        return Running(
+            self._project,
+            self._config,
+            self._config_file,
+            sockets.url_of(self._listener),
+            self._started_at,
+            self._found,
+            self._reconcilers,
+            self._services.agent,
+            self._publisher,
+            self._proxies,
+            self._watcher,
+            self._events,
+            self._output,
+            self._traffic,
+            self._rediscover,
+        )
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """A defect of ours: said in full; what the task was for goes on without it or the server ends."""
@@ -337,6 +386,8 @@ class Supervisor:
 
     async def _end(self) -> None:
         """Leave nothing behind, however it came to this."""
+        if self._admin is not None:
+            self._admin.close()
         self._watcher.close()
         self._proxies.kill()
         for reconciler in self._reconcilers.values():
@@ -352,6 +403,7 @@ class Supervisor:
         reaper().close()
         self._rundir.close()
         log.info("server.stopped")
+        tap(None)
 
 
 def not_in_force(config: Config) -> list[str]:

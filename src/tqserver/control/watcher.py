@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Set
 from pathlib import Path
 
 from watchfiles import awatch
@@ -55,6 +55,7 @@ class Watcher:
         self._complete: dict[str, float] = {}  # path -> when it was last completed (loop time)
         self._unfinished: dict[str, float] = {}  # path -> when it was last touched
         self._timer: asyncio.TimerHandle | None = None
+        self._flushed = asyncio.Event()
         self.polling = False
 
     def start(self, trees: Iterable[Path]) -> None:
@@ -86,6 +87,19 @@ class Watcher:
                 self._single.discard(directory)
             except HostError as error:
                 log.error("watcher.blind", directory=directory, error=error.message, remedy=error.remedy)
+
+    async def quiet(self, owners: Set[str] | None) -> None:
+        """Wait until nothing that belongs to these owners, or to nobody, is held back; None is everything.
+
+        What was written before the call counts, told by the kernel or not. Where files are polled, nothing is held
+        back and this says nothing.
+        """
+        if self._inotify is not None:
+            self._read()
+        while any(
+            owners is None or self._owner_of(path) in {"", *owners} for path in (*self._complete, *self._unfinished)
+        ):
+            await self._flushed.wait()
 
     def close(self) -> None:
         """Stop watching."""
@@ -194,6 +208,8 @@ class Watcher:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wake), self._flush)
         if settled or ready:
             self._on_change(frozenset(settled | ready))
+        self._flushed.set()
+        self._flushed = asyncio.Event()
 
     # --- polling ------------------------------------------------------------------------------------------
 

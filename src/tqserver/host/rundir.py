@@ -2,10 +2,11 @@
 
 ::
 
-    .tqserver/lock      held (flock) by the server that runs; its text is the pid
-    .tqserver/instance  the id in TQ_INSTANCE of every process of the last server
-    .tqserver/run/      sockets of workers; emptied at start
-    .tqserver/store/    artifacts, unless workers.temp_dir says otherwise
+    .tqserver/lock        held (flock) by the server that runs; its text is the pid
+    .tqserver/instance    the id in TQ_INSTANCE of every process of the last server
+    .tqserver/run/        sockets of workers; emptied at start
+    .tqserver/admin.sock  where ``tqserver status`` and the like ask the server
+    .tqserver/store/      artifacts, unless workers.temp_dir says otherwise
 """
 
 from __future__ import annotations
@@ -26,6 +27,21 @@ NAME = ".tqserver"
 INSTANCE_VARIABLE = "TQ_INSTANCE"
 _SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
 _LONGEST_SOCKET_NAME = len("/w9999999999.sock")
+
+
+def admin_socket(project: Path) -> Path:
+    """Return where the server of a project is asked."""
+    return project / NAME / "admin.sock"
+
+
+def journal_file(project: Path) -> Path:
+    """Return where it is remembered what pages were seen to load."""
+    return project / NAME / "journal.json"
+
+
+def store_directory(project: Path, temp_dir: str | None) -> Path:
+    """Return where artifacts are kept; ``temp_dir`` is the setting."""
+    return project / (temp_dir or NAME) / "store"
 
 
 class RunDirectory:
@@ -63,6 +79,7 @@ class RunDirectory:
         """Kill what an earlier server, which died without a word, left behind; return the pids."""
         file = self.root / "instance"
         killed = []
+        admin_socket(self.root.parent).unlink(missing_ok=True)
         if file.exists() and (earlier := file.read_text().strip()):
             killed = kill_all_with(INSTANCE_VARIABLE, earlier)
         file.write_text(self.instance + "\n")
@@ -92,6 +109,7 @@ class RunDirectory:
     def close(self) -> None:
         """Remove the sockets and let go of the lock; the lock file stays, as removing it would race."""
         shutil.rmtree(self.sockets, ignore_errors=True)
+        admin_socket(self.root.parent).unlink(missing_ok=True)
         (self.root / "instance").unlink(missing_ok=True)
         os.ftruncate(self._lock, 0)
         os.close(self._lock)

@@ -1,0 +1,72 @@
+"""What can be said of a project without running it: configuration, pages, conflicts, toolchains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqserver.build.registry import by_name
+from tqserver.control.discovery import Discovery, discover
+from tqserver.model.config import Config
+from tqserver.model.errors import ConfigError, HostError, TQError
+from tqserver.model.settings import ConfigProblems, load_text
+from tqserver.model.status import Finding, Findings
+
+DEFAULT_CONFIG = Path("config/server.yaml")
+OK = "ok"
+NOTE = "note"
+PROBLEM = "problem"
+
+
+def read_config(file: Path) -> Config:
+    """Return the configuration in a file, or the defaults if it is the default file and missing.
+
+    Raises :class:`~tqserver.model.errors.ConfigError`, or :class:`HostError` if it cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if file != DEFAULT_CONFIG:
+            raise HostError(f"{file}: no such file", remedy="check the path after -config") from None
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise HostError(f"{file}: {error}", remedy="it must be readable, as UTF-8 text") from error
+    return load_text(text, str(file), os.environ)
+
+
+def check(project: Path, config_file: Path) -> Findings:
+    """Return what is right and what is wrong; all of it, not only the first."""
+    findings: list[Finding] = []
+    config = Config()
+    try:
+        config = read_config(config_file)
+        findings.append(Finding(OK, "configuration", str(config_file)))
+    except (ConfigError, HostError) as error:
+        wrong = error.problems if isinstance(error, ConfigProblems) else [error]
+        findings += [_problem("configuration", each) for each in wrong]
+    try:
+        found = discover(project / config.pages.directory)
+    except HostError as error:
+        return Findings([*findings, _problem("pages", error)])
+    return Findings([*findings, *_pages(found), *_toolchains(found)])
+
+
+def _pages(found: Discovery) -> Iterator[Finding]:
+    broken = {problem.page for problem in found.problems}
+    for problem in found.problems:
+        yield _problem(f"pages/{problem.page}", problem.error)
+    fine = sum(name not in broken for name in found.pages)
+    yield Finding(OK if fine or broken else NOTE, "pages", str(fine), "" if fine or broken else "tqserver new")
+
+
+def _toolchains(found: Discovery) -> Iterator[Finding]:
+    """What the languages of these pages need."""
+    for runtime in sorted({page.runtime for page in found.pages.values()}):
+        need = by_name(runtime).requirement()
+        name = f"{runtime} pages"
+        yield Finding(PROBLEM if need.remedy else OK, name, need.found or "no toolchain", need.remedy)
+
+
+def _problem(name: str, error: TQError) -> Finding:
+    return Finding(PROBLEM, name, error.message, error.remedy, str(error.location or ""))
