@@ -6,14 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tqserver.build.fingerprint import page_files
 from tqserver.build.registry import by_name
+from tqserver.build.runtimes.python import PythonRuntime
 from tqserver.control.discovery import Discovery, discover
+from tqserver.host.rundir import CONFIG_FILE
 from tqserver.model.config import Config
-from tqserver.model.errors import ConfigError, HostError, TQError
+from tqserver.model.errors import ConfigError, HostError, Location, TQError
 from tqserver.model.settings import ConfigProblems, load_text
 from tqserver.model.status import Finding, Findings
 
-DEFAULT_CONFIG = Path("config/server.yaml")
 OK = "ok"
 NOTE = "note"
 PROBLEM = "problem"
@@ -27,7 +29,7 @@ def read_config(file: Path) -> Config:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        if file != DEFAULT_CONFIG:
+        if file != CONFIG_FILE:
             raise HostError(f"{file}: no such file", remedy="check the path after -config") from None
         text = ""
     except (OSError, UnicodeDecodeError) as error:
@@ -49,7 +51,7 @@ def check(project: Path, config_file: Path) -> Findings:
         found = discover(project / config.pages.directory)
     except HostError as error:
         return Findings([*findings, _problem("pages", error)])
-    return Findings([*findings, *_pages(found), *_toolchains(found)])
+    return Findings([*findings, *_pages(found), *_syntax(found), *_toolchains(found)])
 
 
 def _pages(found: Discovery) -> Iterator[Finding]:
@@ -58,6 +60,24 @@ def _pages(found: Discovery) -> Iterator[Finding]:
         yield _problem(f"pages/{problem.page}", problem.error)
     fine = sum(name not in broken for name in found.pages)
     yield Finding(OK if fine or broken else NOTE, "pages", str(fine), "" if fine or broken else "tqserver new")
+
+
+def _syntax(found: Discovery) -> Iterator[Finding]:
+    """What Python itself refuses; only importing a page would tell more, and that would run it."""
+    for page in found.pages.values():
+        for file in page_files(page) if page.runtime == PythonRuntime.name else ():
+            if file.suffix == ".py":
+                yield from _mistakes(f"pages/{page.name}", file)
+
+
+def _mistakes(name: str, file: Path) -> Iterator[Finding]:
+    try:
+        compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        place = Location(str(file), error.lineno or 0, error.offset or 0)
+        yield Finding(PROBLEM, name, f"{type(error).__name__}: {error.msg}", where=str(place))
+    except (ValueError, OSError) as error:  # a NUL byte; unreadable
+        yield Finding(PROBLEM, name, str(error), where=str(file))
 
 
 def _toolchains(found: Discovery) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from tqserver.host.process import kill_all_with
 from tqserver.model.errors import HostError
 
 NAME = ".tqserver"
+CONFIG_FILE = Path("config/server.yaml")  # in the project, unless -config says otherwise
 INSTANCE_VARIABLE = "TQ_INSTANCE"
 _SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
 _LONGEST_SOCKET_NAME = len("/w9999999999.sock")
