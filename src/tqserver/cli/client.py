@@ -94,11 +94,8 @@ class Client:
 
     def _ask(self, method: str, path: str, query: dict[str, object], *, patient: bool) -> http.client.HTTPResponse:
         connection = self._connect(None if patient else ANSWER_SECONDS)
-        given = {
-            name: value for name, value in query.items() if value is not None and value is not False and value != ""
-        }
         try:
-            connection.request(method, f"{path}?{urlencode(given)}" if given else path)
+            connection.request(method, path + _query(query))
             response = connection.getresponse()
             if response.status >= 400:
                 raise _refused(response.read())
@@ -123,6 +120,16 @@ class Client:
                 f"cannot connect to {self._socket}: {error.strerror}", remedy="ask as the user that runs the server"
             ) from error
         return connection
+
+
+def _query(given: dict[str, object]) -> str:
+    """What is not given is left out; a flag is 1."""
+    values = {
+        name: "1" if value is True else value
+        for name, value in given.items()
+        if value is not None and value is not False and value != ""
+    }
+    return f"?{urlencode(values)}" if values else ""
 
 
 def _cut_short() -> HostError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 GOOD, BAD, CAUTION, DIM, STRONG = "green", "red", "yellow", "dim", "bold"
 _GAP = 2
+_HANGING = " " * 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +73,23 @@ class Output:
     # --- people -------------------------------------------------------------------------------------------
 
     def line(self, *parts: Cell | str) -> None:
-        """Print one line."""
+        """Print one line; a terminal that is too narrow is shown several, cut between words."""
         cells = [Cell(part) if isinstance(part, str) else part for part in parts]
-        self._stdout.write("".join(self._styled(cell) for cell in cells).rstrip() + "\n")
+        for line in wrapped(cells, self._width) if self.is_terminal else [cells]:
+            self._write("".join(self.styled(cell) for cell in line).rstrip())
+
+    def text(self, text: str) -> None:
+        """Print what somebody else has written, as it is."""
+        self._write(text)
+
+    def _write(self, text: str) -> None:
+        self._stdout.write(text + "\n")
         self._stdout.flush()
 
     def block(self, text: str) -> None:
         """Print what a compiler or a worker printed, below what it belongs to."""
         for line in text.rstrip("\n").split("\n") if text.strip() else []:
-            self.line(Cell(f"    {line}", DIM))
+            self._write(self.styled(Cell(f"    {line}", DIM)))
 
     def table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
         """Print rows; a terminal that is too narrow is shown fewer columns, a pipe all of them."""
@@ -88,14 +98,15 @@ class Output:
             return
         widths = _widths(columns, rows)
         for row in ([Cell(column.title) for column in columns], *rows):
-            self.line((" " * _GAP).join(_padded(*each) for each in zip(row, columns, widths, strict=True)))
+            padded = (_padded(*each) for each in zip(row, columns, widths, strict=True))
+            self._write((" " * _GAP).join(padded).rstrip())
 
     def rendered(self, columns: Sequence[Column], rows: Sequence[Row]) -> RenderableType:
         """Return rows as a table of rich, as wide as the terminal at most."""
         from rich.table import Table  # noqa: PLC0415 - only terminals pay for it
         from rich.text import Text  # noqa: PLC0415
 
-        shown = fitting(columns, rows, shutil.get_terminal_size().columns)
+        shown = fitting(columns, rows, self._width)
         table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style=DIM)
         for place in shown:
             column = columns[place]
@@ -147,12 +158,17 @@ class Output:
         """Whether to colour."""
         return self.is_terminal and not os.environ.get("NO_COLOR")
 
+    @property
+    def _width(self) -> int:
+        return shutil.get_terminal_size().columns
+
     def _console(self) -> Console:
         from rich.console import Console  # noqa: PLC0415
 
         return Console(file=self._stdout, no_color=not self.colours, highlight=False)
 
-    def _styled(self, cell: Cell) -> str:
+    def styled(self, cell: Cell) -> str:
+        """Return a text with its looks, if this is a terminal that has them."""
         if not cell.style or not self.colours:
             return cell.text
         if cell.style in (DIM, STRONG):
@@ -170,6 +186,20 @@ def fitting(columns: Sequence[Column], rows: Sequence[Row], width: int) -> list[
             break
         shown.remove(max(droppable, key=lambda place: columns[place].drop))
     return shown
+
+
+def wrapped(cells: Sequence[Cell], width: int) -> list[list[Cell]]:
+    """Return cells as lines of this width at most, cut between words, and indented from the second on."""
+    lines: list[list[Cell]] = [[]]
+    used = 0
+    for cell in cells:
+        for word in re.findall(r"[^ ]+ *| +", cell.text):
+            if used + len(word.rstrip()) > width and used > len(_HANGING):
+                lines.append([Cell(_HANGING)])
+                used = len(_HANGING)
+            lines[-1].append(Cell(word, cell.style))
+            used += len(word)
+    return lines
 
 
 def _widths(columns: Sequence[Column], rows: Sequence[Row]) -> list[int]:

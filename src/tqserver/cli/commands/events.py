@@ -25,7 +25,7 @@ def command(session: Session, follow: bool, after: int) -> None:
             if output.as_json:
                 output.raw(line)
             else:
-                output.line(_for_people(line, colours=output.colours))
+                output.text(_for_people(line, colours=output.colours))
     except KeyboardInterrupt:
         return
     if follow:
@@ -37,4 +37,4 @@ def _for_people(line: bytes, *, colours: bool) -> str:
 
     event = from_json(line)
     del event["number"]
-    return for_people(event, colours=colours)
+    return for_people(event, colours=colours).rstrip("\n")

@@ -58,7 +58,7 @@ def _show(output: Output, logs: Logs) -> None:
         elif len(logs.logs) > 1 and log.lines:
             output.line(Cell(f"==> {log.file} <==", DIM))
         for line in log.lines:
-            output.line(line)
+            output.text(line)
 
 
 def _follow(output: Output, line: bytes, *, named: bool) -> None:
@@ -68,4 +68,4 @@ def _follow(output: Output, line: bytes, *, named: bool) -> None:
     said = from_json(line)
     if said.get("lost"):
         output.note(f"{said['lost']} lines were lost: they come faster than they are read")
-    output.line(*([Cell(f"{said['page']} | ", DIM)] if named else []), said["text"])
+    output.text(output.styled(Cell(f"{said['page']} | ", DIM)) + said["text"] if named else said["text"])

@@ -97,7 +97,8 @@ def table_of(status: Status) -> tuple[list[Column], list[list[Cell]]]:
         Column("RELOAD", right=True, drop=9),
         Column("RUNTIME", drop=10),
     ]
-    return columns, [_row(page, counted=counted) for page in status.pages]
+    pages = sorted(status.pages, key=lambda page: page.route)
+    return columns, [_row(page, counted=counted) for page in pages]
 
 
 def _row(page: PageStatus, *, counted: bool) -> list[Cell]:
