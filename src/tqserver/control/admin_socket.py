@@ -20,6 +20,7 @@ from uvicorn.server import ServerState
 from tqserver.host.log import get_logger
 from tqserver.host.sockets import listen_unix
 
+_LOGGER = "uvicorn.error"
 log = get_logger("admin")
 
 
@@ -44,7 +45,7 @@ class AdminSocket:
 
     async def open(self) -> None:
         """Listen. Raises :class:`~tqserver.model.errors.HostError`."""
-        _hand_on("uvicorn.error")
+        _hand_on(_LOGGER, _Relay(logging.WARNING))
         self._config.load()
         listener = listen_unix(self._path)
         self._server = await asyncio.get_running_loop().create_unix_server(self._protocol, sock=listener)
@@ -58,10 +59,11 @@ class AdminSocket:
             return
         self._path.unlink(missing_ok=True)
         self._server.close()
-        for task in list(self._state.tasks):
-            task.cancel()
         for connection in list(self._state.connections):
             connection.transport.abort()
+        _hand_on(_LOGGER, logging.NullHandler())  # it calls a request that is cut short an exception
+        for task in list(self._state.tasks):
+            task.cancel()
 
 
 class _Relay(logging.Handler):
@@ -71,6 +73,6 @@ class _Relay(logging.Handler):
         log.log(record.levelno, "admin.error", error=record.getMessage(), exc_info=record.exc_info)
 
 
-def _hand_on(name: str) -> None:
+def _hand_on(name: str, handler: logging.Handler) -> None:
     logger = logging.getLogger(name)
-    logger.handlers, logger.propagate = [_Relay(logging.WARNING)], False
+    logger.handlers, logger.propagate = [handler], False

@@ -75,6 +75,8 @@ class Events:
                 history.restarts += 1
                 history.last_exit = event["reason"]
                 history.failed_at = event["timestamp"]
+            case "worker.not_replaced":
+                history.last_exit = event["error"]
             case "page.failed" | "build.failed" | "route.conflict":
                 history.failed_at = event["timestamp"]
             case "page.gone":

@@ -36,4 +36,5 @@ def last_lines(path: str, count: int) -> list[str]:
                 text = file.read(step) + text
     except FileNotFoundError:
         return []
-    return text.decode(errors="replace").splitlines()[-count:] if count else []
+    lines = text.decode(errors="replace").removesuffix("\n").split("\n")
+    return lines[-count:] if text and count else []
