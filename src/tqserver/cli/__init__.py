@@ -1,4 +1,10 @@
 """The ``tqserver`` command.
 
-main  options and verbs; today ``run``, which is also what no verb means
+main       options and verbs; no verb means ``run``
+session    what the options before and after the verb say
+client     HTTP over the unix socket of the running server
+output     what is printed: the one place that knows terminals
+commands/  one file per verb
+
+Verbs are imported when they are called, and what is heavy within them when it is needed: ``status`` is quick.
 """

@@ -6,7 +6,6 @@ agent spawns processes here; what is above it sees endpoints only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Protocol
 
 from tqserver.build.registry import by_name
 from tqserver.build.store import Store
+from tqserver.control.output import OutputHub
 from tqserver.control.worker_process import WorkerOrder, WorkerProcess
 from tqserver.control.zygotes import ZygoteTree
-from tqserver.host.log import DatedFile, OutputLines
+from tqserver.host.log import OutputLines, page_log
 from tqserver.host.ports import PortPool
 from tqserver.host.rundir import RunDirectory
 from tqserver.host.tasks import TaskOwner
@@ -83,6 +83,7 @@ class LocalAgent:
         environment: Mapping[str, str],
         grace_seconds: float,
         tasks: TaskOwner,
+        output: OutputHub,
     ) -> None:
         self._project = project
         self._mode = mode
@@ -93,6 +94,7 @@ class LocalAgent:
         self._environment = environment
         self._grace_seconds = grace_seconds
         self._tasks = tasks
+        self._output = output
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
 
@@ -122,7 +124,9 @@ class LocalAgent:
             self._ports.give_back(order.port)
             events.exited(worker)
 
-        worker = WorkerProcess(order, OutputLines(self._log_file(spec)), self._tasks, exited, events.files)
+        file = page_log(self._project, spec.settings.log_file, spec.page.name)
+        output = OutputLines(file, self._output.of(spec.page.name))
+        worker = WorkerProcess(order, output, self._tasks, exited, events.files)
         self._workers[worker.number] = worker
         events.started(worker)
         try:
@@ -195,13 +199,6 @@ class LocalAgent:
         if settings.gomemlimit:
             contract["GOMEMLIMIT"] = settings.gomemlimit
         return contract
-
-    def _log_file(self, spec: WorkerSpec) -> DatedFile | None:
-        template = spec.settings.log_file
-        if not template:
-            return None
-        path = spec.page.name.replace("/", "_")
-        return DatedFile(self._project / os.path.expanduser(template), {"path": path})
 
 
 def _number(seconds: float) -> str:

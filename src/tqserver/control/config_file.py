@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from tqserver.host.rundir import CONFIG_FILE
 from tqserver.model.config import Config
 from tqserver.model.errors import HostError
 from tqserver.model.settings import load_text
-
-DEFAULT = Path("config/server.yaml")
 
 
 class ConfigFile:
@@ -28,7 +27,7 @@ class ConfigFile:
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            if self._shown != DEFAULT:
+            if self._shown != CONFIG_FILE:
                 raise HostError(f"{self._shown}: no such file", remedy="check the path after -config") from None
             text = ""
         except (OSError, UnicodeDecodeError) as error:

@@ -1,10 +1,13 @@
-"""What the proxies count, added up: a proxy that ends takes nothing away."""
+"""What the proxies count, added up: a proxy that ends takes nothing away.
+
+Moments are seconds of ``clock.monotonic``.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tqserver.wire.messages import Counters, RouteCount, WorkerCount
 
@@ -17,6 +20,29 @@ class PageLoad:
     failures: int = 0
     in_flight: int = 0
     waiting: int = 0
+
+
+RATE_SECONDS = 10.0  # the rate is that of the last so many
+
+
+@dataclass(slots=True)
+class _Rate:
+    """The total of one page at moments of the last seconds."""
+
+    totals: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def note(self, now: float, total: int) -> None:
+        self.totals.append((now, total))
+        while len(self.totals) > 1 and self.totals[1][0] <= now - RATE_SECONDS:
+            self.totals.popleft()
+
+    def per_second(self, now: float) -> float:
+        """Requests between the last count before the window and the latest, over the time since the former."""
+        if len(self.totals) < 2:
+            return 0.0
+        begin = next((at for at in reversed(self.totals) if at[0] <= now - RATE_SECONDS), self.totals[0])
+        seconds = now - begin[0]
+        return (self.totals[-1][1] - begin[1]) / seconds if seconds > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +61,11 @@ class Loads:
         self._pages: dict[str, dict[str, RouteCount]] = {}  # proxy -> page -> count
         self._workers: dict[str, dict[int, WorkerCount]] = {}
         self._connections: dict[str, int] = {}
+        self._rates: dict[str, _Rate] = defaultdict(_Rate)
         self._ended_pages: dict[str, PageLoad] = defaultdict(PageLoad)
         self._ended_workers: dict[int, int] = {}  # worker -> requests
 
-    def heard(self, proxy: str, counters: Counters) -> Mapping[str, PageLoad]:
+    def heard(self, proxy: str, counters: Counters, now: float) -> Mapping[str, PageLoad]:
         """Take a proxy's counts; return each page that they concern, with its requests since the last time."""
         before = self._pages.get(proxy, {})
         self._pages[proxy] = {count.page: count for count in counters.routes}
@@ -49,6 +76,7 @@ class Loads:
             earlier = before.get(count.page)
             if count != earlier:
                 total = self.page(count.page)
+                self._rates[count.page].note(now, total.requests)
                 since = count.requests - (earlier.requests if earlier else 0)
                 news[count.page] = PageLoad(since, total.failures, total.in_flight, total.waiting)
         return news
@@ -81,6 +109,10 @@ class Loads:
             sum(count.in_flight for count in counts),
             sum(count.waiting for count in counts),
         )
+
+    def requests_per_second(self, page: str, now: float) -> float:
+        """Return how many requests a page had in each of the last seconds."""
+        return self._rates[page].per_second(now) if page in self._rates else 0.0
 
     def worker(self, number: int) -> WorkerLoad:
         """Return the totals of a worker."""

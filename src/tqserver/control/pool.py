@@ -70,7 +70,6 @@ class Pool:
         self.spec = spec
         self.failure: Failure | None = None
         self.gave_up = False
-        self.restarts = 0
         self.last_exit = ""
         self._terms = terms
         self._agent = agent
@@ -269,7 +268,6 @@ class Pool:
         if worker in self._workers:
             self._workers.remove(worker)
         if not expected:
-            self.restarts += 1
             self.last_exit = worker.exit_reason()
             self._died(worker)
 

@@ -42,6 +42,11 @@ class Publisher:
 
     # --- the table ----------------------------------------------------------------------------------------
 
+    @property
+    def version(self) -> int:
+        """The version that contains all that has been set by now."""
+        return self._version
+
     def set_row(self, row: RouteEntry) -> int:
         """Put a page's row into the table; return the version that will contain it."""
         self._rows[row.page] = row

@@ -71,6 +71,8 @@ class Reconciler:
         self._shared = services.journal.of(page.name).files
         self._retiring: set[asyncio.Task[None]] = set()
         self.first_attempt = asyncio.Event()  # has come to its end, since the server started
+        self._reload_wanted = False
+        self._rested = asyncio.Event()  # set, and replaced, each time the disk has been followed to its end
 
     @property
     def settings(self) -> WorkerSettings:
@@ -88,17 +90,26 @@ class Reconciler:
         """Follow the disk until cancelled."""
         self._publish_row()
         self._disturbed.set()
-        while True:
-            await self._disturbed.wait()
-            self._disturbed.clear()
-            await self._follow()
+        try:
+            while True:
+                await self._disturbed.wait()
+                self._disturbed.clear()
+                await self._follow()
+                self._rests()
+        finally:
+            self._rests()
+
+    def _rests(self) -> None:
+        self._rested.set()
+        self._rested = asyncio.Event()
 
     async def _follow(self) -> None:
         """Make attempts until what is on disk has been brought to its end."""
-        while (source := await self._read()) is not None and source.digest != self._settled:
-            if source.digest == self._live_digest:
+        while (source := await self._read()) is not None and (self._reload_wanted or source.digest != self._settled):
+            if source.digest == self._live_digest and not self._reload_wanted:
                 self._back_to_live(source)
                 return
+            self._reload_wanted = False
             self._move(PageState.UPDATING if self._answers else PageState.BUILDING)
             attempt = self._services.tasks.start(self._outcome(source), name=f"attempt.{self.page.name}")
             try:
@@ -360,15 +371,23 @@ class Reconciler:
     # --- asked from outside -------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Make a fresh revision, even of content that is live or was given up."""
-        self._settled = self._live_digest = ""
+        """Make a new revision of what is on disk, even if it is what is live already, or was given up."""
+        self._reload_wanted = True
         self._disturbed.set()
+
+    def look(self) -> asyncio.Event:
+        """Look at the disk, told of a change or not; the event is set when what is on it now is live or has failed.
+
+        Every following of the disk ends with a read in the same turn of the event loop, so the next end will do.
+        """
+        self._disturbed.set()
+        return self._rested
 
     def reconfigured(self) -> None:
         """The configuration was replaced: what workers are told at their start takes new ones."""
         if self.live is not None:
             if needs_new_workers(self.live.spec.settings, self.settings):
-                self._settled = self._live_digest = ""
+                self._reload_wanted = True
             else:
                 self.live.apply(self._terms)
             self._publish_row()

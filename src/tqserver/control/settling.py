@@ -9,7 +9,7 @@ being written, or has vanished, is unfinished: it holds back what belongs to the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 SETTLE_SECONDS = 0.002
 _TIMER_SLACK_SECONDS = 1e-4  # a timer may fire this much early
@@ -33,6 +33,7 @@ class Settling:
         self._complete: dict[str, float] = {}  # path -> when it was last completed (loop time)
         self._unfinished: dict[str, float] = {}  # path -> when it was last touched
         self._timer: asyncio.TimerHandle | None = None
+        self._flushed = asyncio.Event()
 
     def completed(self, path: str) -> None:
         """What is at this path is whole."""
@@ -78,6 +79,15 @@ class Settling:
             self._timer = asyncio.get_running_loop().call_later(max(0.0, wake), self._flush)
         if settled or ready:
             self._on_change(frozenset(settled | ready))
+        self._flushed.set()
+        self._flushed = asyncio.Event()
+
+    async def quiet(self, owners: Set[str] | None) -> None:
+        """Wait until nothing that belongs to these owners, or to nobody, is held back; None is everything."""
+        while any(
+            owners is None or self._owner_of(path) in {"", *owners} for path in (*self._complete, *self._unfinished)
+        ):
+            await self._flushed.wait()
 
     def close(self) -> None:
         """Tell of nothing more."""

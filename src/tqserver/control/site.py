@@ -33,7 +33,7 @@ class Site:
         self._directory = directory
         self._watcher = watcher
         self._tasks = tasks
-        self._found = Discovery()
+        self.found = Discovery()
         self._following: dict[str, asyncio.Task[None]] = {}
         self._readers = Readers()
         self._reported: set[tuple[str, str]] = set()
@@ -44,7 +44,7 @@ class Site:
 
     def take(self, found: Discovery) -> None:
         """Make what a scan found the pages that are followed."""
-        self._found = found
+        self.found = found
         broken = {problem.page for problem in found.problems}
         for problem in found.problems:
             self._report(problem)
@@ -89,7 +89,7 @@ class Site:
             shape = Pattern.parse(route_of(problem.page)).shape
         except PageError:
             return
-        if any(Pattern.parse(page.route).shape == shape for page in self._found.pages.values()):
+        if any(Pattern.parse(page.route).shape == shape for page in self.found.pages.values()):
             return
         error = problem.error
         failure = Failure(error.message, error.remedy, str(error.location or ""), error.output)
@@ -123,14 +123,15 @@ class Site:
         pages = [reconciler.page for reconciler in self.reconcilers.values()]
         inside = [path for path in paths if Path(path).is_relative_to(self._directory)]
         if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in inside):
-            self._rediscover()
+            self.rediscover()
         pages = [reconciler.page for reconciler in self.reconcilers.values()]
         for path in paths:
             for name in pages_concerned(path, pages, self._readers.by_path):
                 if name in self.reconcilers:
                     self.reconcilers[name].notify()
 
-    def _rediscover(self) -> None:
+    def rediscover(self) -> None:
+        """Scan the pages, and follow what is found."""
         try:
             found = discover(self._directory)
         except HostError as error:

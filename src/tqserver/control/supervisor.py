@@ -13,6 +13,7 @@ import socket
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqserver.build.pipeline import Pipeline
 from tqserver.build.registry import RUNTIMES
@@ -22,27 +23,33 @@ from tqserver.control.agent import LocalAgent
 from tqserver.control.collector import Collector
 from tqserver.control.config_file import ConfigFile
 from tqserver.control.discovery import Discovery, discover
+from tqserver.control.events import Events
 from tqserver.control.journal import Journal
 from tqserver.control.load import Loads
+from tqserver.control.output import OutputHub
 from tqserver.control.proxies import Proxy, ProxyPool
 from tqserver.control.publisher import Publisher
 from tqserver.control.reconciler import Services
 from tqserver.control.retirement import Retirement
+from tqserver.control.running import Running
 from tqserver.control.site import Site
 from tqserver.control.upgrade import Estate, Successor
 from tqserver.control.watcher import Watcher
 from tqserver.control.zygotes import ZygoteTree
-from tqserver.host import sockets
-from tqserver.host.log import DatedFile, configure, get_logger
+from tqserver.host import clock, sockets
+from tqserver.host.log import DatedFile, configure, get_logger, tap
 from tqserver.host.ports import PortPool
 from tqserver.host.process import become_subreaper, reaper
-from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory
+from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory, admin_socket, journal_file
 from tqserver.host.signals import SignalHandlers
 from tqserver.host.systemd import ServiceManager
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config
 from tqserver.model.errors import ConfigError, HostError
 from tqserver.wire.messages import Counters, Demand, FromProxy, ServerLimits
+
+if TYPE_CHECKING:
+    from tqserver.control.admin_socket import AdminSocket
 
 log = get_logger("supervisor")
 
@@ -54,6 +61,7 @@ class Supervisor:
     """
 
     def __init__(self, project: Path, config_file: ConfigFile, *, quiet: bool) -> None:
+        self._started_at = clock.wall()
         self._project = project
         self._config_file = config_file
         self._config = config_file.read()
@@ -66,6 +74,8 @@ class Supervisor:
         self._manager = ServiceManager(os.environ)
         self._estate = Estate.in_environment(os.environ)
         self._loads = Loads()
+        self._events, self._output = Events(), OutputHub()
+        self._admin: AdminSocket | None = None
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
@@ -83,6 +93,7 @@ class Supervisor:
         """Take what may be refused, before anything is started."""
         config, project = self._config, self._project
         self._configure_log()
+        tap(self._events.take)
         _warn_of(config)
         found = discover(project / config.pages.directory)
         self._listener = self._take_listener()
@@ -114,7 +125,7 @@ class Supervisor:
         if self._manager.listeners:
             first, *more = self._manager.listeners
             for listener in more:
-                log.warning("listener.unused", url=_url(listener), remedy="pass one socket only")
+                log.warning("listener.unused", url=sockets.url_of(listener), remedy="pass one socket only")
             return first
         return sockets.listen(self._config.server.host, self._config.server.port)
 
@@ -127,7 +138,7 @@ class Supervisor:
         environment = {**os.environ, INSTANCE_VARIABLE: self._rundir.instance}
         store = Store(store_directory(project, config.workers.temp_dir, self._rundir.root))
         store.sweep()
-        self._journal = Journal(self._rundir.root / "journal.json")
+        self._journal = Journal(journal_file(project))
         self._publisher = Publisher(config.mode, _server_limits(config), list(config.server.trusted_proxies))
         self._zygotes = ZygoteTree(project, environment, self._tasks)
         self._proxies = ProxyPool(
@@ -152,6 +163,7 @@ class Supervisor:
             environment,
             workers.shutdown_grace_period_ms / 1000,
             self._tasks,
+            self._output,
         )
         pipeline = Pipeline(
             store,
@@ -179,7 +191,10 @@ class Supervisor:
     # --- serve --------------------------------------------------------------------------------------------
 
     async def _serve(self) -> None:
+        making = self._tasks.start(self._make_admin(), name="admin")
         await self._zygotes.start()
+        self._admin = await making
+        await self._admin.open()
         self._watcher.start([self._project / self._config.pages.directory])
         self._watcher.also([str(self._config_file.path)])
         self._site.take(self._found)
@@ -187,14 +202,26 @@ class Supervisor:
         self._services.collector.soon()
         self._proxies.start()
         await self._publisher.acknowledged(self._publisher.touch())
-        log.info("server.ready", url=_url(self._listener), pages=len(self._site.reconcilers), mode=self._config.mode)
+        log.info(
+            "server.ready",
+            url=sockets.url_of(self._listener),
+            pages=len(self._site.reconcilers),
+            mode=self._config.mode,
+        )
         if self._estate is not None:
             await self._site.settled()
             self._estate.tell()
             self._rundir.sign()
-        self._manager.say("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving {_url(self._listener)}")
+        self._manager.say("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving {sockets.url_of(self._listener)}")
         if self._manager.watchdog_seconds:
             self._tasks.start(self._pet_the_watchdog(), name="watchdog")
+
+    async def _make_admin(self) -> AdminSocket:
+        """What serves it takes 0.1 s to import: while the root zygote starts, nobody waits for that."""
+        from tqserver.control.admin import Admin  # noqa: PLC0415
+        from tqserver.control.admin_socket import AdminSocket  # noqa: PLC0415
+
+        return AdminSocket(admin_socket(self._project), Admin(self._running).app)
 
     async def _pet_the_watchdog(self) -> None:
         """A loop that hangs says nothing, and the service manager starts the server anew."""
@@ -219,7 +246,7 @@ class Supervisor:
     def _heard(self, proxy: Proxy, message: FromProxy) -> None:
         match message:
             case Counters():
-                self._site.observe(self._loads.heard(proxy.name, message), self._loads)
+                self._site.observe(self._loads.heard(proxy.name, message, clock.monotonic()), self._loads)
             case Demand(page=page):
                 self._site.demand(page)
             case _:
@@ -228,6 +255,26 @@ class Supervisor:
     def _proxy_changed(self, proxy: Proxy) -> None:
         self._loads.ended(proxy.name, [worker.number for worker in self._agent.list()])
         self._publisher.wake()
+
+    def _running(self) -> Running:
+        """Return what the admin API may see and nudge."""
+        return Running(
+            self._project,
+            self._config,
+            self._config_file.path,
+            sockets.url_of(self._listener),
+            self._started_at,
+            self._site.found,
+            self._site.reconcilers,
+            self._agent,
+            self._publisher,
+            self._proxies,
+            self._watcher,
+            self._events,
+            self._output,
+            self._loads,
+            self._site.rediscover,
+        )
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """A defect of ours: said in full; what the task was for goes on without it or the server ends."""
@@ -284,7 +331,7 @@ class Supervisor:
             await self._proxies.dismiss(old, drain_seconds, patient=True)
             if before is not listener:
                 before.close()
-                log.info("server.moved", url=_url(listener))
+                log.info("server.moved", url=sockets.url_of(listener))
 
     # --- a new server -------------------------------------------------------------------------------------
 
@@ -355,6 +402,8 @@ class Supervisor:
 
     async def _end(self) -> None:
         """Leave nothing behind, however it came to this."""
+        if self._admin is not None:
+            self._admin.close()
         self._watcher.close()
         self._proxies.kill()
         self._site.retire()
@@ -368,6 +417,7 @@ class Supervisor:
         reaper().close()
         self._rundir.close()
         log.info("server.stopped")
+        tap(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,11 +447,6 @@ def not_in_force(config: Config) -> list[str]:
 def _warn_of(config: Config) -> None:
     for key in not_in_force(config):
         log.warning("config.not_in_force", key=key, remedy="this version does not act on it yet; remove it")
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _server_limits(config: Config) -> ServerLimits:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +161,15 @@ class Watcher:
         except HostError as error:  # the limit is reached with a directory that was made just now
             self._fall_back(error)
         self._settling.schedule()
+
+    async def quiet(self, owners: Set[str] | None) -> None:
+        """Wait until nothing that belongs to these owners, or to nobody, is held back; None is everything.
+
+        What was written before the call counts, told by the kernel or not. Where files are polled, nothing is held
+        back and this says nothing.
+        """
+        self._read()
+        await self._settling.quiet(owners)
 
     # --- polling ------------------------------------------------------------------------------------------
 

@@ -19,3 +19,8 @@ def wall() -> float:
 def date_stamp() -> str:
     """Today in local time as YYYY-MM-DD: the value of ``{date}`` in log file names."""
     return datetime.datetime.now().astimezone().date().isoformat()
+
+
+def timestamp(seconds: float) -> str:
+    """Return a moment of :func:`wall` in local time, as ISO 8601 with its offset, to the second."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

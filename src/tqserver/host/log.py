@@ -21,6 +21,7 @@ from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 from tqserver.host import clock
 
 Logger = FilteringBoundLogger
+Tap = Callable[[Mapping[str, Any], str], None]
 _OUTPUT_LINES_KEPT = 50
 _LONGEST_LINE = 64 * 1024
 
@@ -87,15 +88,23 @@ class DatedFile:
             self._fd = -1
 
 
+def page_log(project: Path, template: str | None, page: str) -> DatedFile | None:
+    """Return the file that the output of a page's workers goes to; None if the configuration wants none."""
+    if not template:
+        return None
+    return DatedFile(project / os.path.expanduser(template), {"path": page.replace("/", "_")})
+
+
 def _to_stderr(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
 class OutputLines:
-    """What a process prints, cut into lines: to its file, and the last of them kept for an error message."""
+    """What a process prints, cut into lines: to its file, to ``tap``, and the last kept for an error message."""
 
-    def __init__(self, file: DatedFile | None) -> None:
+    def __init__(self, file: DatedFile | None, tap: Callable[[list[bytes]], None] | None = None) -> None:
         self._file = file
+        self._tap = tap
         self._partial = b""
         self.last: deque[str] = deque(maxlen=_OUTPUT_LINES_KEPT)
 
@@ -110,6 +119,8 @@ class OutputLines:
         if self._file is not None:
             self._file.write(b"\n".join(lines) + b"\n")
         self.last.extend(line.decode(errors="replace") for line in lines[-_OUTPUT_LINES_KEPT:])
+        if self._tap is not None:
+            self._tap(lines)
 
     def finish(self) -> None:
         """The process has ended: what it left of a line is its last."""
@@ -129,6 +140,7 @@ class _Sinks:
         self.colours = False
         self.json_terminal = False
         self.file: DatedFile | None = None
+        self.tap: Tap | None = None
 
 
 _sinks = _Sinks()
@@ -142,6 +154,14 @@ def configure(*, quiet: bool, file: DatedFile | None) -> None:
     _sinks.json_terminal = not sys.stderr.isatty()
     _sinks.file = file
     _configure_structlog()
+
+
+def tap(take: Tap | None) -> None:
+    """Have ``take`` called with every event from now on, and with its JSON line; None ends that.
+
+    It must not log.
+    """
+    _sinks.tap = take
 
 
 def configure_json() -> None:
@@ -172,6 +192,8 @@ def _write(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if _sinks.terminal is not None:
         _sinks.terminal.write(line if _sinks.json_terminal else for_people(event, colours=_sinks.colours))
         _sinks.terminal.flush()
+    if _sinks.tap is not None:
+        _sinks.tap(event, line)
     raise structlog.DropEvent
 
 

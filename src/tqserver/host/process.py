@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -224,3 +225,12 @@ def kill_all_with(name: str, value: str) -> list[int]:
             continue
         killed.append(pid)
     return killed
+
+
+def resident_bytes(pid: int) -> int:
+    """Return how much memory of a process is resident (proc(5), statm), 0 if there is no such process."""
+    try:
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (OSError, IndexError):  # it has just exited: then statm is missing or empty
+        return 0
+    return int(pages) * resource.getpagesize()

@@ -5,6 +5,7 @@
     .tqserver/lock      held (flock) by the server that runs, and by one that takes over; its text is the pid
     .tqserver/instance  the ids in TQ_INSTANCE of every process of the servers that hold the lock
     .tqserver/run/ID/   sockets of the workers of one server; run/ is emptied at start
+    .tqserver/admin.sock  where ``tqserver status`` and the like ask the server
     .tqserver/store/    artifacts, unless workers.temp_dir says otherwise
 """
 
@@ -24,9 +25,20 @@ from tqserver.host.process import kill_all_with
 from tqserver.model.errors import HostError
 
 NAME = ".tqserver"
+CONFIG_FILE = Path("config/server.yaml")  # in the project, unless -config says otherwise
 INSTANCE_VARIABLE = "TQ_INSTANCE"
 _SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
 _LONGEST_SOCKET_NAME = len("/0123456789abcdef/w9999999999.sock")
+
+
+def admin_socket(project: Path) -> Path:
+    """Return where the server of a project is asked."""
+    return project / NAME / "admin.sock"
+
+
+def journal_file(project: Path) -> Path:
+    """Return where it is remembered what pages were seen to load."""
+    return project / NAME / "journal.json"
 
 
 class RunDirectory:
@@ -75,6 +87,7 @@ class RunDirectory:
 
     def _sweep(self) -> list[int]:
         """Kill what an earlier server, which died without a word, left behind; return the pids."""
+        admin_socket(self.root.parent).unlink(missing_ok=True)
         killed = [pid for earlier in self._instances() for pid in kill_all_with(INSTANCE_VARIABLE, earlier)]
         self._register([])
         return killed
@@ -120,6 +133,7 @@ class RunDirectory:
             (self.root / "instance").write_text("".join(f"{instance}\n" for instance in others))
         else:
             (self.root / "instance").unlink(missing_ok=True)
+            admin_socket(self.root.parent).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self.sockets.parent.rmdir()
             os.ftruncate(self.lock, 0)

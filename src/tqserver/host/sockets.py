@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tqserver.model.errors import HostError
 from tqserver.wire.frames import HEADER_BYTES, frame, frame_length
@@ -26,6 +29,12 @@ def listen(host: str, port: int) -> socket.socket:
         raise HostError(f"cannot listen on {host}:{port}: {error.strerror}", remedy=_remedy(error, port)) from error
     listener.setblocking(False)
     return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of what listens here."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _remedy(error: OSError, port: int) -> str:
@@ -87,3 +96,49 @@ def connect(endpoint: str, timeout_seconds: float) -> socket.socket:
         return sock
     host, _, port = where.rpartition(":")
     return socket.create_connection((host, int(port)), timeout_seconds)
+
+
+# --- unix sockets by path ---------------------------------------------------------------------------------
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Return a listening socket at ``path`` that only its owner may connect to; what is there is replaced.
+
+    The path may be longer than the 107 bytes of a socket address. Raises :class:`HostError`.
+    """
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.fchmod(listener.fileno(), 0o600)  # before bind: it is never there with other rights
+        with _address(path) as address:
+            listener.bind(address)
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"cannot listen on {path}: {error.strerror}", remedy="the filesystem must allow unix sockets"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def connect_unix(path: Path) -> socket.socket:
+    """Return a blocking connection to the socket at ``path``, however long that is. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _address(path) as address:
+            sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """Give a short name of ``path``, by way of its open directory (proc(5), /proc/self/fd)."""
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -3,6 +3,7 @@
 errors     a mistake, whose it is, and what to do about it
 pages      a directory that answers a URL
 routing    which page answers a path
+explain    why that page and no other
 lifecycle  the states of a worker and of a page, and the moves between them
 kinds      how a value of each kind of setting is written
 config     every setting: its kind, default, meaning

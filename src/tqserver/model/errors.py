@@ -28,6 +28,7 @@ class ExitCode(enum.IntEnum):
     CONFIG = 3
     UNAVAILABLE = 4  # port in use, another server runs, no server runs
     PAGE = 5  # a page is broken
+    TIMEOUT = 6  # what was waited for did not happen in time
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,20 @@ class HostError(TQError):
 
     fault = Fault.OPERATOR
     exit_code = ExitCode.UNAVAILABLE
+
+
+class NotFound(TQError):
+    """The user named something that is not there; ``remedy`` names what comes nearest."""
+
+    fault = Fault.OPERATOR
+    exit_code = ExitCode.USAGE
+
+
+class TimedOut(TQError):
+    """What was waited for did not happen within the time that the user gave."""
+
+    fault = Fault.OPERATOR
+    exit_code = ExitCode.TIMEOUT
 
 
 class PageError(TQError):

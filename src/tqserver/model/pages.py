@@ -6,7 +6,11 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from tqserver.model.errors import NotFound
 
 INDEX = "index"
 HIDDEN_PREFIXES = ("_", ".")
@@ -46,3 +50,21 @@ def route_of(name: str) -> str:
     if segments[-1] == INDEX:
         segments.pop()
     return "/" + "/".join(segments)
+
+
+def find(names: Iterable[str], given: str) -> str:
+    """Return the name of the page that a user means by its route ("/api", "/") or its name ("api", "pages/api").
+
+    ``names`` are those of the pages there are. Raises :class:`NotFound` naming the nearest.
+    """
+    names = list(names)
+    by_route = {route_of(name): name for name in names}
+    wanted = given.rstrip("/") or "/"
+    for spelling in (wanted, wanted.removeprefix("pages/")):
+        if spelling in names:
+            return spelling
+        if (name := by_route.get(spelling)) is not None:
+            return name
+    near = difflib.get_close_matches("/" + wanted.lstrip("/"), by_route, n=1, cutoff=0.5)
+    remedy = f"did you mean {near[0]}?" if near else "tqserver routes lists them"
+    raise NotFound(f"no page has the route {given}", remedy=remedy)

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-__all__ = ["Codec", "Message", "Value", "WireError", "from_json", "to_json"]
+__all__ = ["Codec", "Message", "Value", "WireError", "document_from_json", "from_json", "to_json"]
 
 
 class WireError(ValueError):
@@ -26,6 +26,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 MessageT = TypeVar("MessageT")
+DocumentT = TypeVar("DocumentT")
 
 
 class Codec(Generic[MessageT]):
@@ -56,5 +57,16 @@ def from_json(text: bytes | str) -> Any:
     """Return the value of a JSON text. Raises :class:`WireError`."""
     try:
         return msgspec.json.decode(text)
+    except msgspec.MsgspecError as error:
+        raise WireError(str(error)) from error
+
+
+def document_from_json(text: bytes | str, kind: type[DocumentT]) -> DocumentT:
+    """Return a JSON text as an instance of a dataclass; members it does not know are left out.
+
+    Raises :class:`WireError`.
+    """
+    try:
+        return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
         raise WireError(str(error)) from error

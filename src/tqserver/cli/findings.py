@@ -1,0 +1,23 @@
+"""Lines of ``check`` and ``doctor``: OK, or what is wrong and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqserver.cli.output import BAD, CAUTION, DIM, GOOD, STRONG, Cell, Output
+from tqserver.model.status import Findings
+
+NAME_WIDTH = 13
+MARKS = {"ok": Cell("OK      ", GOOD), "note": Cell("NOTE    ", CAUTION), "problem": Cell("PROBLEM ", BAD)}
+
+
+def show(output: Output, found: Findings, root: Path) -> None:
+    """Print each finding in a line, its remedy below it."""
+    if output.as_json:
+        output.document(found)
+        return
+    for finding in found.findings:
+        where = f"{finding.where.removeprefix(f'{root}/')}: " if finding.where else ""
+        output.line(MARKS[finding.level], Cell(finding.name.ljust(NAME_WIDTH), STRONG), f"  {where}{finding.found}")
+        if finding.remedy:
+            output.line(Cell(f"          {finding.remedy}", DIM))

@@ -1,0 +1,76 @@
+"""What can be said of a project without running it: configuration, pages, conflicts, toolchains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqserver.build.files import page_files
+from tqserver.build.registry import by_name
+from tqserver.build.runtimes.python import PythonRuntime
+from tqserver.control.config_file import ConfigFile
+from tqserver.control.discovery import Discovery, discover
+from tqserver.model.config import Config
+from tqserver.model.errors import ConfigError, HostError, Location, TQError
+from tqserver.model.settings import ConfigProblems
+from tqserver.model.status import Finding, Findings
+
+OK = "ok"
+NOTE = "note"
+PROBLEM = "problem"
+
+
+def check(project: Path, config_file: Path) -> Findings:
+    """Return what is right and what is wrong; all of it, not only the first."""
+    findings: list[Finding] = []
+    config = Config()
+    try:
+        config = ConfigFile(project, config_file, os.environ).read()
+        findings.append(Finding(OK, "configuration", str(config_file)))
+    except (ConfigError, HostError) as error:
+        wrong = error.problems if isinstance(error, ConfigProblems) else [error]
+        findings += [_problem("configuration", each) for each in wrong]
+    try:
+        found = discover(project / config.pages.directory)
+    except HostError as error:
+        return Findings([*findings, _problem("pages", error)])
+    return Findings([*findings, *_pages(found), *_syntax(found), *_toolchains(found)])
+
+
+def _pages(found: Discovery) -> Iterator[Finding]:
+    broken = {problem.page for problem in found.problems}
+    for problem in found.problems:
+        yield _problem(f"pages/{problem.page}", problem.error)
+    fine = sum(name not in broken for name in found.pages)
+    yield Finding(OK if fine or broken else NOTE, "pages", str(fine), "" if fine or broken else "tqserver new")
+
+
+def _syntax(found: Discovery) -> Iterator[Finding]:
+    """What Python itself refuses; only importing a page would tell more, and that would run it."""
+    for page in found.pages.values():
+        for file in page_files(page) if page.runtime == PythonRuntime.name else ():
+            if file.suffix == ".py":
+                yield from _mistakes(f"pages/{page.name}", file)
+
+
+def _mistakes(name: str, file: Path) -> Iterator[Finding]:
+    try:
+        compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        place = Location(str(file), error.lineno or 0, error.offset or 0)
+        yield Finding(PROBLEM, name, f"{type(error).__name__}: {error.msg}", where=str(place))
+    except (ValueError, OSError) as error:  # a NUL byte; unreadable
+        yield Finding(PROBLEM, name, str(error), where=str(file))
+
+
+def _toolchains(found: Discovery) -> Iterator[Finding]:
+    """What the languages of these pages need."""
+    for runtime in sorted({page.runtime for page in found.pages.values()}):
+        need = by_name(runtime).requirement()
+        name = f"{runtime} pages"
+        yield Finding(PROBLEM if need.remedy else OK, name, need.found or "no toolchain", need.remedy)
+
+
+def _problem(name: str, error: TQError) -> Finding:
+    return Finding(PROBLEM, name, error.message, error.remedy, str(error.location or ""))

@@ -1,0 +1,112 @@
+"""What the admin API has a running server do: settle, reload. Reading is ``status``.
+
+*Settled* means that what is on disk at the time of the question, or newer, has been brought to its end: it answers
+in every proxy, or it has failed. It does not rest on the watcher having noticed a change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Set
+
+from tqserver.control.discovery import Discovery, discover
+from tqserver.control.running import Running
+from tqserver.control.status import outcome
+from tqserver.host import clock
+from tqserver.model.errors import NotFound, TimedOut
+from tqserver.model.lifecycle import PageState
+from tqserver.model.pages import find
+from tqserver.model.status import Outcomes
+
+_UNDER_WAY = frozenset({PageState.NEW, PageState.BUILDING, PageState.UPDATING})
+
+
+class Operations:
+    """Acts on the server that ``running`` returns."""
+
+    def __init__(self, running: Callable[[], Running]) -> None:
+        self._running = running
+
+    async def wait(self, given: str, timeout_seconds: float | None) -> Outcomes:
+        """Return when a page (a route or a name; "" is all of them) has settled.
+
+        Raises :class:`~tqserver.model.errors.NotFound`, :class:`TimedOut`, or :class:`HostError` if the pages
+        cannot be read.
+        """
+        begun = clock.monotonic()
+        names: list[str] = []
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._see_the_disk(given)
+                names = self._chosen(given)
+                await self._settle(names)
+        except TimeoutError:
+            raise self._late(timeout_seconds or 0.0, names) from None
+        return self._outcomes(names, begun)
+
+    async def reload(self, given: str) -> Outcomes:
+        """Make a new revision of a page, or of all, from what is on disk, changed or not; return when it has settled.
+
+        Raises as :meth:`wait`.
+        """
+        begun = clock.monotonic()
+        await self._see_the_disk(given)
+        names = self._chosen(given)
+        for name in names:
+            if (reconciler := self._running().reconcilers.get(name)) is not None:
+                reconciler.reload()
+        await self._settle(names)
+        return self._outcomes(names, begun)
+
+    # --- the steps ----------------------------------------------------------------------------------------
+
+    async def _see_the_disk(self, given: str) -> None:
+        """Follow the pages that are there now.
+
+        First what the watcher holds back, since it knows of saves that are half done. Then a look of our own: what
+        differs is looked at again after the same quiet time, as an editor may be between two renames.
+        """
+        running = self._running()
+        await running.watcher.quiet(self._owners(given))
+        pages = running.project / running.config.pages.directory
+        if not _is_same(discover(pages), self._running().found):
+            await asyncio.sleep(running.config.file_watcher.debounce_ms / 1000)
+            running.rediscover()
+
+    def _owners(self, given: str) -> Set[str] | None:
+        """Return whose changes to wait for: one that is not known yet may be anybody's."""
+        try:
+            return {find(self._names(), given)} if given else None
+        except NotFound:
+            return None
+
+    def _names(self) -> Set[str]:
+        running = self._running()
+        return {*running.reconcilers, *(problem.page for problem in running.found.problems)}
+
+    def _chosen(self, given: str) -> list[str]:
+        return [find(self._names(), given)] if given else sorted(self._names())
+
+    async def _settle(self, names: Iterable[str]) -> None:
+        running = self._running()
+        followed = [reconciler for name in names if (reconciler := running.reconcilers.get(name)) is not None]
+        for rest in [reconciler.look() for reconciler in followed]:
+            await rest.wait()
+        await running.publisher.acknowledged(running.publisher.version)
+
+    def _outcomes(self, names: Iterable[str], begun: float) -> Outcomes:
+        running = self._running()
+        return Outcomes([outcome(running, name) for name in names], clock.monotonic() - begun)
+
+    def _late(self, timeout_seconds: float, names: Iterable[str]) -> TimedOut:
+        states = {name: reconciler.state for name, reconciler in self._running().reconcilers.items()}
+        under_way = [f"{name} is {states[name].value}" for name in names if states.get(name) in _UNDER_WAY]
+        text = f": {', '.join(under_way[:5])}" if under_way else ""
+        return TimedOut(f"not settled within {timeout_seconds:g} s{text}", remedy="give it longer with --timeout")
+
+
+def _is_same(one: Discovery, other: Discovery) -> bool:
+    def said(found: Discovery) -> list[tuple[str, str]]:
+        return [(problem.page, str(problem.error)) for problem in found.problems]
+
+    return one.pages == other.pages and said(one) == said(other)
