@@ -165,3 +165,15 @@ def test_a_page_that_hogs_its_process_stops_no_other(server: Server) -> None:
         assert stuck._http.getresponse().status == 504
     server.edit("pages/hog/main.py", sources.plain("mended"))
     server.wait_body("/hog", "mended")
+
+
+def test_a_page_whose_need_comes_up_later_comes_up_too(server: Server) -> None:
+    """Nobody saves a file for that: what could not start is tried again by itself."""
+    server.expect_errors("page.failed")
+    server.page("needs", "from pathlib import Path\n\nPath('database').read_text()\n\n\ndef get():\n    return 'up'\n")
+    server.start()
+    server.wait_log("page.failed", page="needs")
+    assert server.get("/needs").status == 503
+    server.write("database", "")
+    server.wait_body("/needs", "up")
+    assert len(server.events("page.failed", page="needs")) == 1, "told once, not at each try"

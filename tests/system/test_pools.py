@@ -96,7 +96,7 @@ def test_more_workers_for_more_requests_and_fewer_for_fewer(server: Server) -> N
 
 
 def test_scaling_under_load_loses_nothing(server: Server) -> None:
-    server.configure(default(max_workers=4, concurrency=1, idle_stop_seconds=0.2))
+    server.configure(default(max_workers=4, concurrency=1, idle_stop_seconds=0.2, drain_timeout_seconds=20))
     server.page("page", sources.functions("v0"))
     server.start()
     server.wait_live("page")
@@ -119,7 +119,7 @@ def test_requests_beyond_the_queue_are_refused(server: Server) -> None:
 
 
 def test_recycling_under_load_loses_nothing(server: Server) -> None:
-    server.configure(default(max_requests=50))
+    server.configure(default(max_requests=50, drain_timeout_seconds=20))
     server.page("page", sources.functions("v0"))
     server.start()
     server.wait_live("page")

@@ -15,6 +15,8 @@ from tests.system.load import Load
 
 SHOWS = "import os\n\ndef get():\n    return dict(os.environ)\n"
 
+DRAINS_LONG = "workers:\n  default:\n    drain_timeout_seconds: 20\n"  # longer than a download takes
+
 
 def environment(server: Server, path: str) -> dict[str, str]:
     answer = server.get(path)
@@ -34,6 +36,7 @@ def workers_of(server: Server, page: str) -> list[int]:
 
 def test_what_a_worker_is_told_takes_a_new_one(server: Server) -> None:
     """The page whose settings changed gets a new revision, no other does; no request fails."""
+    server.configure(base(server) + DRAINS_LONG)
     server.page("shows", SHOWS)
     server.page("load", sources.functions("v0"))
     server.page("other", sources.plain("ok"))
@@ -45,7 +48,7 @@ def test_what_a_worker_is_told_takes_a_new_one(server: Server) -> None:
         for number in range(3):
             since = server.mark()
             server.configure(
-                "workers:\n  paths:\n"
+                "workers:\n  default:\n    drain_timeout_seconds: 20\n  paths:\n"
                 + f'    "/shows":\n      env: {{GREETING: "{number}"}}\n'
                 + f'    "/load":\n      env: {{GREETING: "{number}"}}\n'
             )
@@ -95,6 +98,7 @@ def test_an_invalid_one_leaves_the_running_one(server: Server, wrong: str, says:
 
 def test_another_port(server: Server) -> None:
     """The new one is bound before the old one is left, and what was begun on the old one is finished."""
+    server.configure(base(server) + DRAINS_LONG)
     server.page("page", sources.functions("v0"))
     server.start()
     server.wait_live("page")
@@ -103,7 +107,7 @@ def test_another_port(server: Server) -> None:
         begun._http.request("GET", "/page/download")
         since = server.mark()
         server.port = new
-        server.configure()
+        server.configure(base(server) + DRAINS_LONG)
         server.wait_log("config.applied", since)
         wait_until(lambda: _answers(new), server.tail)
         load._stop.set()
@@ -143,13 +147,14 @@ def test_a_port_in_use_is_refused_whole(server: Server) -> None:
 
 
 def test_more_and_fewer_proxies(server: Server) -> None:
+    server.configure(base(server) + DRAINS_LONG)
     server.page("page", sources.functions("v0"))
     server.start()
     server.wait_live("page")
     with Load(server.port, "/page") as load:
         for count in (3, 1, 2):
             since = server.mark()
-            server.configure(base(server, proxies=count))
+            server.configure(base(server, proxies=count) + DRAINS_LONG)
             server.wait_log("config.applied", since)
             wait_until(lambda: len(_proxies(server)) == count, lambda: f"{_proxies(server)}\n{server.tail()}")  # noqa: B023
     load.assert_no_failure()

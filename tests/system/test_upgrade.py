@@ -51,6 +51,7 @@ def hand_over(server: Server, heirs: list[Heir]) -> int:
 
 
 def test_a_new_server_takes_over_under_load(server: Server, heirs: list[Heir]) -> None:
+    server.configure("workers:\n  default:\n    drain_timeout_seconds: 20\n")
     server.page("page", sources.functions("v0"))
     server.page("other", sources.plain("ok"))
     server.start()

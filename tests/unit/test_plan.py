@@ -21,6 +21,7 @@ from tqserver.control.plan import (
     needs_new_workers,
     pages_concerned,
     pooled_idle_seconds,
+    retry_seconds,
 )
 from tqserver.model.config import WorkerSettings
 from tqserver.model.pages import Page
@@ -31,6 +32,10 @@ def test_deaths_in_a_row_are_waited_out_ever_longer_up_to_half_a_minute() -> Non
     assert [policy.died(0.0, now) for now in range(4)] == [0.0, 0.1, 0.2, 0.4]
     assert policy.died(60.0, 5.0) == 0.0
     assert backoff_seconds(1000) == 30.0
+
+
+def test_a_page_that_never_started_is_tried_again_ever_more_seldom() -> None:
+    assert [retry_seconds(tries) for tries in (1, 2, 3, 5, 6, 1000)] == [1.0, 2.0, 4.0, 16.0, 30.0, 30.0]
 
 
 def page(name: str) -> Page:

@@ -1,6 +1,7 @@
 """Program 1: decides what runs.
 
 supervisor      the server's life, from the lock to the last worker
+parts           what a server is made of, connected
 upgrade         a new server takes over from the one that runs
 config_file     config/server.yaml on disk
 site            the pages of the project: found, followed, let go
@@ -19,6 +20,7 @@ agent           start and stop workers on a machine; the seam for other machines
 worker_process  one worker: spawned, seen ready, stopped
 zygotes         processes with modules imported, from which Python workers are forked
 health          is there an answer on that endpoint
+rows            pure: what of settings and failures the proxies are told
 publisher       snapshots out, acknowledgements in
 proxies         the proxy processes and their links
 collector       removes artifacts that nothing refers to

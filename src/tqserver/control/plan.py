@@ -128,6 +128,11 @@ def backoff_seconds(deaths: int) -> float:
     return min(BACKOFF_FIRST_SECONDS * 2.0 ** (min(deaths, 32) - 2), BACKOFF_LONGEST_SECONDS)
 
 
+def retry_seconds(tries: int) -> float:
+    """Return the wait before a page that never started is tried again: 1, 2, 4 ... 30."""
+    return min(2.0 ** (min(tries, 32) - 1), BACKOFF_LONGEST_SECONDS)
+
+
 # --- how many workers -------------------------------------------------------------------------------------
 
 

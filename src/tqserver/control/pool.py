@@ -17,6 +17,7 @@ from tqserver.control.load import PageLoad, WorkerLoad
 from tqserver.control.monitor import Monitor
 from tqserver.control.plan import Idleness, RestartPolicy, jittered, needed_workers
 from tqserver.control.retirement import Retirement
+from tqserver.control.rows import as_failure
 from tqserver.control.worker_process import WorkerProcess
 from tqserver.host import clock
 from tqserver.host.log import get_logger
@@ -210,8 +211,7 @@ class Pool:
             restart_in_seconds=self._delay,
         )
         if not self.ready:  # who waits for it is told why, instead of waiting for nothing
-            where = str(error.location) if error.location is not None else ""
-            self.failure = Failure(error.message, error.remedy, where, error.output)
+            self.failure = as_failure(error)
         self._give_up_if_spent(error.output)
         self._events.changed()
 

@@ -12,7 +12,6 @@ leaves the old revision serving and is recorded with its output.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +21,20 @@ from tqserver.build.pipeline import Artifact, Pipeline, Source
 from tqserver.control.agent import NodeAgent, WorkerSpec
 from tqserver.control.collector import Collector
 from tqserver.control.journal import Journal
-from tqserver.control.plan import needs_new_workers, pooled_idle_seconds
+from tqserver.control.plan import needs_new_workers, retry_seconds
 from tqserver.control.pool import Pool, PoolEvents, Terms
 from tqserver.control.publisher import Publisher
 from tqserver.control.retirement import Retirement
+from tqserver.control.rows import as_failure, route_limits
 from tqserver.control.worker_process import WorkerProcess
 from tqserver.host import clock
 from tqserver.host.log import get_logger
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config, WorkerSettings
-from tqserver.model.errors import BuildError, PageError, TQError
+from tqserver.model.errors import BuildError, PageError, StartError, TQError
 from tqserver.model.lifecycle import PAGE_MOVES, PageState, advance
 from tqserver.model.pages import Page
-from tqserver.wire.messages import Failure, RouteEntry, RouteLimits
+from tqserver.wire.messages import Failure, RouteEntry
 
 UNFINISHED_SECONDS = 1.0  # for so long an empty entry file counts as one that is being written
 log = get_logger("reconciler")
@@ -69,6 +69,7 @@ class Reconciler:
         self._live_digest = ""
         self._failure: Failure | None = None
         self._shared = services.journal.of(page.name).files
+        self._tried = ("", 0)  # digest, and how often it was started in vain
         self._retiring: set[asyncio.Task[None]] = set()
         self.first_attempt = asyncio.Event()  # has come to its end, since the server started
         self._reload_wanted = False
@@ -301,7 +302,7 @@ class Reconciler:
             return self._services.publisher.touch()
         workers = self.live.refs() if self.live is not None else []
         failure = self._failure or (self.live.failure if self.live is not None else None)
-        settings, server = self.settings, self._services.config.server
+        may_grow = self.live is not None and len(self.live.ready) < self.settings.max_workers
         return self._services.publisher.set_row(
             RouteEntry(
                 pattern=self.page.route,
@@ -309,21 +310,9 @@ class Reconciler:
                 revision=self.live.spec.revision if self.live is not None else 0,
                 workers=workers,
                 failure=failure,
-                limits=RouteLimits(
-                    read_timeout_seconds=settings.read_timeout_seconds or math.inf,
-                    write_timeout_seconds=settings.write_timeout_seconds or math.inf,
-                    start_timeout_seconds=settings.start_timeout_seconds,
-                    max_body=server.max_body,
-                    queue=settings.queue,
-                    concurrency=-(-settings.concurrency // server.proxy_count()) if self._may_grow else 0,
-                    worker_idle_seconds=pooled_idle_seconds(settings),
-                ),
+                limits=route_limits(self.settings, self._services.config.server, may_grow=may_grow),
             )
         )
-
-    @property
-    def _may_grow(self) -> bool:
-        return self.live is not None and len(self.live.ready) < self.settings.max_workers
 
     # --- load ---------------------------------------------------------------------------------------------
 
@@ -404,31 +393,50 @@ class Reconciler:
         if newer is not None and newer.digest == source.digest:
             self._settled = source.digest
             self._record_failure(error)
+            if isinstance(error, StartError) and not self._answers:
+                self._try_again_later(source.digest)
+
+    def _try_again_later(self, digest: str) -> None:
+        """The page need not be at fault: what it needs may not be up yet. Nothing is tried for ever, or often."""
+        if digest != self._tried[0]:
+            self._tried = (digest, 0)
+        most, tries = self.settings.max_restarts, self._tried[1] + 1
+        self._tried = (digest, tries)
+        if not most or tries < most:
+            self._services.tasks.start(self._try_again(digest, retry_seconds(tries)), name=f"retry.{self.page.name}")
+
+    async def _try_again(self, digest: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if digest == self._settled and self.state is PageState.BROKEN:
+            self._reload_wanted = True
+            self._disturbed.set()
 
     def report(self, error: TQError) -> None:
         """The page cannot even be read as a page: what is live stays live."""
         self._record_failure(error)
 
     def _record_failure(self, error: TQError) -> None:
-        where = str(error.location) if error.location is not None else ""
-        self._failure = Failure(error.message, error.remedy, where, error.output)
+        before, self._failure = self._failure, as_failure(error)
         if self.state is PageState.NEW:
             self._move(PageState.BUILDING)
         if self.state is PageState.LIVE:
             self._move(PageState.UPDATING)
         self.first_attempt.set()
         self._move(PageState.STALE if self._answers else PageState.BROKEN)
-        event = "build.failed" if isinstance(error, BuildError) else "page.failed"
+        self._publish_row()
+        serving = self.live.spec.revision if self.live is not None else "nothing"
+        if before is not None and before.message == error.message:
+            log.info("page.still_failing", page=self.page.name, error=error.message, serving=serving)
+            return
         log.error(
-            event,
+            "build.failed" if isinstance(error, BuildError) else "page.failed",
             page=self.page.name,
             error=error.message,
-            where=where,
+            where=self._failure.where,
             remedy=error.remedy,
             output=error.output,
-            serving=self.live.spec.revision if self.live is not None else "nothing",
+            serving=serving,
         )
-        self._publish_row()
 
     def _back_to_live(self, source: Source) -> None:
         """The edit was undone: what is live is right again."""

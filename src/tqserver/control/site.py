@@ -10,13 +10,14 @@ from tqserver.control.discovery import Discovery, Problem, discover
 from tqserver.control.load import Loads, PageLoad
 from tqserver.control.plan import Readers, difference, needs_discovery, pages_concerned
 from tqserver.control.reconciler import Reconciler, Services
+from tqserver.control.rows import as_failure
 from tqserver.control.watcher import Watcher
 from tqserver.host.log import get_logger
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.errors import HostError, PageError, RouteConflict
 from tqserver.model.pages import Page, route_of
 from tqserver.model.routing import Pattern
-from tqserver.wire.messages import Failure, RouteEntry
+from tqserver.wire.messages import RouteEntry
 
 log = get_logger("site")
 
@@ -91,8 +92,7 @@ class Site:
             return
         if any(Pattern.parse(page.route).shape == shape for page in self.found.pages.values()):
             return
-        error = problem.error
-        failure = Failure(error.message, error.remedy, str(error.location or ""), error.output)
+        failure = as_failure(problem.error)
         self._broken_rows.add(problem.page)
         self.services.publisher.set_row(RouteEntry(route_of(problem.page), problem.page, 0, failure=failure))
 

@@ -1,0 +1,43 @@
+"""What of the settings, and of what went wrong, the proxies are told. Pure."""
+
+from __future__ import annotations
+
+import math
+
+from tqserver.control.plan import pooled_idle_seconds
+from tqserver.model.config import ServerSettings, WorkerSettings
+from tqserver.model.errors import TQError
+from tqserver.wire.messages import Failure, RouteLimits, ServerLimits
+
+
+def as_failure(error: TQError) -> Failure:
+    """Return an error as clients may be shown it."""
+    where = str(error.location) if error.location is not None else ""
+    return Failure(error.message, error.remedy, where, error.output)
+
+
+def route_limits(settings: WorkerSettings, server: ServerSettings, *, may_grow: bool) -> RouteLimits:
+    """Return what bounds the exchanges of a page; ``may_grow``: it can have another worker.
+
+    Where several proxies share the load, each asks for more at its share of ``concurrency``.
+    """
+    return RouteLimits(
+        read_timeout_seconds=settings.read_timeout_seconds or math.inf,  # 0 is no limit, as in the original
+        write_timeout_seconds=settings.write_timeout_seconds or math.inf,
+        start_timeout_seconds=settings.start_timeout_seconds,
+        max_body=server.max_body,
+        queue=settings.queue,
+        concurrency=-(-settings.concurrency // server.proxy_count()) if may_grow else 0,
+        worker_idle_seconds=pooled_idle_seconds(settings),
+    )
+
+
+def server_limits(server: ServerSettings) -> ServerLimits:
+    """Return what bounds every connection."""
+    return ServerLimits(
+        read_timeout_seconds=server.read_timeout_seconds or math.inf,
+        write_timeout_seconds=server.write_timeout_seconds or math.inf,
+        idle_timeout_seconds=server.idle_timeout_seconds or math.inf,
+        max_header_bytes=server.max_header_bytes,
+        max_body=server.max_body,
+    )
