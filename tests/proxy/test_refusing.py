@@ -170,6 +170,15 @@ def test_a_page_for_browsers_in_dev(proxy: Proxy) -> None:
     assert b"pages/index/main.py:3:7" in response.body
 
 
+def test_a_page_for_browsers_in_production_shows_and_repeats_nothing(proxy: Proxy) -> None:
+    proxy.route(page(failure=BROKEN))
+    response = proxy.connect().send(get("/", "Accept: text/html")).response()
+    assert response.head["Content-Type"].startswith(b"text/html")
+    assert response.head["X-Request-Id"] in response.body
+    assert b"SyntaxError" not in response.body
+    assert b"<script" not in response.body
+
+
 def test_a_head_request_is_refused_without_a_body(proxy: Proxy, worker: Worker) -> None:
     proxy.route(page(worker, pattern="/api"))
     client = proxy.connect().send(get("/x").replace(b"GET", b"HEAD") + get("/y"))

@@ -1,7 +1,7 @@
-"""A client's connection: requests are read from it one at a time, in order, and it stays or is closed after each.
+"""A client's connection: requests are read from it one at a time, in order; after each it stays or is closed.
 
-What a request is is decided here, and that its bytes wait as long as they cannot be used; where they go is the
-relay's to say. The methods stand in the order in which things happen to a connection.
+Bytes that cannot be used yet are put by here; where a request goes and what is answered is its relay's to say.
+The methods stand in the order in which things happen to a connection.
 """
 
 from __future__ import annotations

@@ -310,7 +310,8 @@ class Relay:
         reply = replies.Reply(status, exchange.request_id, exchange.reply(), detail, failure)
         if status >= 500 and self.route is not None:
             self.route.page.failures += 1
-            self._home.note_failure(self.route.page.name, reply, failure.message if failure else detail)
+            if failure is None:  # that one control has logged, once and not for each request
+                self._home.note_failure(self.route.page.name, reply, detail)
         self.client.transport.write(self._home.render(reply, exchange.request))
         self._end(exchange)
 
