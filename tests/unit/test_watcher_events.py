@@ -106,12 +106,17 @@ async def test_a_tree_that_is_a_link_to_a_release(watching: Watching) -> None:
 
 
 async def test_a_tree_whose_project_is_removed_and_made_again(watching: Watching) -> None:
+    helper = watching.write("helper.py")
     watching.start()
-    shutil.rmtree(watching.root)
-    await watching.told("pages")
-    watching.write("pages/p/main.py")
-    await watching.told("pages")
-    await watching.edited("pages/p/main.py")
+    watching.watcher.also([str(helper)])
+    for _ in range(2):
+        shutil.rmtree(watching.root)
+        await watching.told("pages", "helper.py")
+        watching.write("pages/p/main.py")
+        watching.write("helper.py")
+        await watching.told("pages", "helper.py")
+        await watching.edited("pages/p/main.py")
+        await watching.edited("helper.py")
 
 
 # --- symbolic links ---------------------------------------------------------------------------------------

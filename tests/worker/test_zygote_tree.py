@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
+from tests.worker.conftest import children
 from tests.worker.played import DEADLINE_SECONDS
 from tqserver.control.zygotes import Forked, Zygote, ZygoteTree
 from tqserver.host.process import reaper
@@ -80,10 +82,18 @@ async def stopped_with_a_request(
     os.kill(zygote.child.pid, signal.SIGSTOP)
     state = Path(f"/proc/{zygote.child.pid}/stat")
     await until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
-    forking = asyncio.get_running_loop().create_task(tree.fork(spec(project), modules))
-    await asyncio.sleep(0)  # it has sent its request when it first waits
-    await asyncio.sleep(0)
-    assert not forking.done()
+    assert zygote.channel is not None
+    sent: list[bytes] = []
+    send_with = zygote.channel.send_with
+
+    def record(payload: bytes, descriptors: Sequence[int]) -> None:
+        send_with(payload, descriptors)
+        sent.append(payload)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zygote.channel, "send_with", record)
+        forking = asyncio.get_running_loop().create_task(tree.fork(spec(project), modules))
+        await until(lambda: bool(sent))
     return forking
 
 
@@ -120,6 +130,27 @@ async def test_a_request_that_dies_with_the_root_waits_for_its_successor(tree: Z
     await finish(forked)
     assert by.number == 0
     assert by is not root
+
+
+async def test_a_worker_that_is_no_longer_wanted_is_ended(tree: ZygoteTree, project: Path) -> None:
+    """Its start is given up when it has said that it runs and nobody has heard it yet."""
+    zygote = await zygote_with_modules(tree, project)
+    (project / "main.py").write_text("def get():\n    return 'for ever'\n")
+    forking = await stopped_with_a_request(tree, project, zygote, MODULES)
+    assert zygote.child is not None
+    os.kill(zygote.child.pid, signal.SIGCONT)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not (running := workers()):  # the loop stands still: nobody hears anything
+        assert time.monotonic() < deadline
+    forking.cancel()
+    await until(lambda: workers() == [])
+    assert zygote.child.code is None
+    assert len(running) == 1
+
+
+def workers() -> list[int]:
+    """The workers below this process: one has its title since it has said that it runs."""
+    return [pid for pid in children() if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"tqserver: worker")]
 
 
 async def test_a_retired_zygote_is_waited_for_at_the_end(tree: ZygoteTree, project: Path) -> None:

@@ -42,7 +42,7 @@ class TreeEvents:
         self._trees = tuple(trees)
         self._roots = set(self._trees)  # trees, and directories of what is beside them
         self._beside: set[str] = set()  # files, and directories in which each file counts
-        self._awaited: defaultdict[str, set[str]] = defaultdict(set)  # path -> roots at it or below it
+        self._awaited: set[str] = set()  # paths at which a root, or a directory above one, will come
         self._stands_for: defaultdict[str, set[str]] = defaultdict(set)  # path -> what else changes with it
         self._links: dict[str, str] = {}  # symbolic link to a file -> where it leads
         self.unproved: set[str] = set()
@@ -94,7 +94,7 @@ class TreeEvents:
         while not os.path.isdir(above) and above != "/":
             below, above = above, os.path.dirname(above)
         self._try_add(above, inotify.NAMES)
-        self._awaited[below].add(root)
+        self._awaited.add(below)
         if below != root and os.path.isdir(below):
             self._watch_root(root)  # it came while we looked
         elif root in self._trees:
@@ -169,9 +169,9 @@ class TreeEvents:
     def _changes_of(self, event: Event) -> Iterator[Change]:
         path, mask = event.path, event.mask
         told = self._told(event)
-        roots = set(self._awaited.get(path, ()))
-        if mask & inotify.IGNORED:
-            roots |= {root for root in self._roots if is_below(root, path)}
+        roots: set[str] = set()
+        if path in self._awaited or mask & inotify.IGNORED:
+            roots = {root for root in self._roots if is_below(root, path)}
         if not told and not roots:
             return
         self._follow(path, roots, mask)
@@ -180,10 +180,11 @@ class TreeEvents:
         for each in sorted(told):
             yield Change(each, complete)
 
-    def _follow(self, path: str, roots: Iterable[str], mask: int) -> None:
+    def _follow(self, path: str, roots: set[str], mask: int) -> None:
         """Watch what came, and no longer what went."""
         for root in roots:
             self._forget(root)
+        for root in roots:  # when all are forgotten: one may be in another
             self._watch_root(root)
         if roots or not self._is_in_tree(path):
             if path in self._beside and mask & inotify.NAMES and os.path.islink(path):

@@ -107,11 +107,13 @@ class WorkerProcess:
         """Start the process and return when it is ready. Raises :class:`StartError`; then nothing is left."""
         limit = self.order.start_timeout_seconds
         try:
-            async with asyncio.timeout(limit):
-                if self.order.argv:
+            if self.order.argv:
+                async with asyncio.timeout(limit):
                     await self._execute()
-                else:
-                    await self._fork(zygotes)
+            else:
+                forked, zygote = await zygotes.fork(self.order.spec, self.order.modules)
+                async with asyncio.timeout(limit):  # from here on: that a zygote starts is not the page's time
+                    await self._follow_start(forked, zygote)
         except TimeoutError:
             error = StartError(
                 f"it did not become ready within {limit:g} s{self._heard_elsewhere()}",
@@ -126,8 +128,7 @@ class WorkerProcess:
         self.ready_at = clock.monotonic()
         self.move(WorkerState.READY)
 
-    async def _fork(self, zygotes: ZygoteTree) -> None:
-        forked, zygote = await zygotes.fork(self.order.spec, self.order.modules)
+    async def _follow_start(self, forked: Forked, zygote: Zygote) -> None:
         self._has_child(forked.child)
         read_output(forked.output_fd, self.output)
         try:

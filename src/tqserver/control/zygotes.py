@@ -41,6 +41,7 @@ from tqserver.wire.messages import (
 
 FORK_ATTEMPTS = 5
 PRELOAD_TIMEOUT_SECONDS = 60.0
+FORK_TIMEOUT_SECONDS = PRELOAD_TIMEOUT_SECONDS + 15.0  # a worker waits for a zygote that is being made
 MOST_ZYGOTES = 16  # besides the root; a page whose set would be one more is forked from the nearest
 log = get_logger("zygotes")
 
@@ -76,7 +77,7 @@ class Asked:
     output_fd: int
 
     def close(self) -> None:
-        """Want it no more; if it is forked even so, it ends when it reports."""
+        """Give back the descriptors."""
         self.report.close()
         os.close(self.output_fd)
 
@@ -176,6 +177,16 @@ class ZygoteTree:
         A zygote that ends with the request unread costs nothing: the next is asked. If the root has ended, its
         successor is waited for. Raises :class:`StartError` if no process can be forked.
         """
+        try:
+            async with asyncio.timeout(FORK_TIMEOUT_SECONDS):
+                return await self._fork(spec, modules)
+        except TimeoutError:
+            raise StartError(
+                f"no worker was forked within {FORK_TIMEOUT_SECONDS:g} s: no zygote was ready",
+                remedy="the server's log says why (zygote.exited, zygote.failed); then save again",
+            ) from None
+
+    async def _fork(self, spec: PageSpec, modules: Sequence[str]) -> tuple[Forked, Zygote]:
         wanted = frozenset(modules) - self._left_out
         for _ in range(FORK_ATTEMPTS):
             zygote = await self._nearest(wanted)
@@ -203,34 +214,41 @@ class ZygoteTree:
             raise ConnectionResetError("the zygote is not running")
         ours, theirs = pair()
         output, write_end = os.pipe2(os.O_CLOEXEC)
-        report = Report()
+        asked = Asked(Report(), output)
         try:
+            await asked.report.attach(ours)
             zygote.channel.send_with(to_zygote.encode(message), [theirs.fileno(), write_end, *extra])
-        except OSError:
-            ours.close()
-            os.close(output)
+        except BaseException:
+            asked.close()
             raise
         finally:
             theirs.close()
             os.close(write_end)
-        await report.attach(ours)
-        return Asked(report, output)
+        return asked  # nothing may be awaited between the sending and this: the child would be nobody's
 
-    @staticmethod
-    async def _started(asked: Asked) -> Child | None:
+    async def _started(self, asked: Asked) -> Child | None:
         """Return the child that was asked for, None if the zygote has ended without. Raises StartError."""
         try:
-            match await asked.report.next():
-                case Started(pid=pid):
-                    return reaper().adopt(pid)
-                case Failed(message=message, remedy=remedy):
-                    raise StartError(message, remedy=remedy)
-                case _:
-                    asked.close()
-                    return None
-        except BaseException:
-            asked.close()
+            message = await asked.report.next()
+        except asyncio.CancelledError:
+            self._tasks.start(self._abandon(asked), name="zygote.abandoned")
             raise
+        if isinstance(message, Started):
+            return reaper().adopt(message.pid)
+        asked.close()
+        if isinstance(message, Failed):
+            raise StartError(message.message, remedy=message.remedy)
+        return None
+
+    @staticmethod
+    async def _abandon(asked: Asked) -> None:
+        """Nobody wants this child any more, which may be on its way: end it when it comes."""
+        message = await asked.report.next()
+        if isinstance(message, Started):
+            child = reaper().adopt(message.pid)
+            child.send(signal.SIGKILL)
+            child.kill_group()
+        asked.close()
 
     async def _nearest(self, wanted: frozenset[str]) -> Zygote:
         making = self._making.get(wanted)
