@@ -1,7 +1,7 @@
 """HTTP on ``.tqserver/admin.sock``, within control's event loop.
 
 uvicorn's protocol does the bytes; its ``Server`` is left out, since that takes the process's signals, wakes ten
-times a second, and takes 0.1 s to stop (``docs/decisions/0007``). Whoever may open the socket, may do everything: it
+times a second, and takes 0.1 s to stop (``docs/decisions/0010``). Whoever may open the socket, may do everything: it
 is its owner's alone, in a directory that is its owner's alone.
 """
 
