@@ -28,6 +28,7 @@ from tqserver.model.lifecycle import WorkerState
 from tqserver.wire.messages import Failure, WorkerRef
 
 LOOP_DEATHS = 5  # from then on clients are told, instead of kept waiting
+LEAST_IDLE_SECONDS = 2.0  # proxies count once a second: a worker cannot be seen to be idle for less
 MOST_SILENT = 3  # requests in a row without an answer in time, after which a worker is taken to hang
 log = get_logger("pool")
 
@@ -85,6 +86,8 @@ class Pool:
         self._shrinking: asyncio.Task[None] | None = None
         self._being_replaced: set[int] = set()
         self._idleness = Idleness()
+        self._load = PageLoad()  # when proxies last counted
+        self._loads: Mapping[int, WorkerLoad] = {}
         self._retired = False
         self._worker_events = WorkerEvents(self._started, self._exited, lambda _, files: events.files(files))
 
@@ -169,12 +172,15 @@ class Pool:
 
     def _want(self, count: int) -> None:
         if count != self._wanted:
-            log.info("pool.scaled", page=self.spec.page.name, revision=self.spec.revision, workers=count)
-        self._wanted = count
+            self._wanted = count
+            self._log_scaled()
         surplus = self.ready[count:]
         if surplus:
             self._retire_soon(surplus)
         self._mend()
+
+    def _log_scaled(self) -> None:
+        log.info("pool.scaled", page=self.spec.page.name, revision=self.spec.revision, workers=self._wanted)
 
     def _mend(self) -> None:
         if self._mending is None or self._mending.done():
@@ -190,12 +196,12 @@ class Pool:
                 if not self._is_short():
                     return
             try:
-                await self._start_one()
+                worker = await self._start_one()
             except PageError as error:
                 self._not_started(error)
                 continue
-            if self._retired:
-                await self.stop()
+            if self._retired:  # too late; those before it may still be finishing what they have
+                await self._agent.stop(worker, self._terms.grace_seconds)
                 return
             self._delay, self.failure = 0.0, None
             self._events.changed()
@@ -220,8 +226,8 @@ class Pool:
     def observe(self, page: PageLoad, workers: Mapping[int, WorkerLoad]) -> None:
         """Proxies have counted: ``page`` since the last time, ``workers`` since each began."""
         settings = self._terms.settings
-        needed = needed_workers(page.in_flight + page.waiting, page.requests, settings.concurrency)
-        self._idleness.observe(needed, len(self.ready), clock.monotonic())
+        self._load, self._loads = page, workers
+        self._note_need(page.requests)
         for worker in self.ready:
             load = workers.get(worker.number)
             if load is None:
@@ -231,8 +237,14 @@ class Pool:
             elif load.silent >= MOST_SILENT:
                 self._replace_soon(worker, f"{load.silent} requests in a row timed out")
 
+    def _note_need(self, requests: int) -> None:
+        """What was in flight when proxies last counted still is: they count when something changes."""
+        in_flight = self._load.in_flight + self._load.waiting
+        needed = needed_workers(in_flight, requests, self._terms.settings.concurrency)
+        self._idleness.observe(needed, len(self.ready), clock.monotonic())
+
     def _look_at_idleness(self) -> None:
-        self._idleness.observe(0, len(self.ready), clock.monotonic())
+        self._note_need(0)
         idle_task_runs = self._shrinking is not None and not self._shrinking.done()
         if self._terms.settings.idle_stop_seconds and not idle_task_runs:
             self._shrinking = self._tasks.start(self._shrink_when_idle(), name=f"shrink.{self.spec.page.name}")
@@ -240,16 +252,27 @@ class Pool:
     async def _shrink_when_idle(self) -> None:
         """Ends when there is no worker that might go; the next one that comes starts it anew."""
         while not self._retired:
-            settings = self._terms.settings
-            due = self._idleness.next_due(settings.min_workers, settings.idle_stop_seconds)
-            if due is None or not settings.idle_stop_seconds:
+            due = self._idleness.next_due(self._terms.settings.min_workers, self._idle_seconds)
+            if due is None or not self._terms.settings.idle_stop_seconds:
                 return
-            await asyncio.sleep(max(due - clock.monotonic(), 0.0))
-            settings = self._terms.settings
-            surplus = self._idleness.surplus(settings.min_workers, settings.idle_stop_seconds, clock.monotonic())
-            if surplus and not self._retired and self._wanted == len(self.ready):
-                self._want(max(self._wanted - surplus, settings.min_workers))
-                self._idleness.observe(0, len(self.ready), clock.monotonic())
+            await asyncio.sleep(max(due - clock.monotonic(), LEAST_IDLE_SECONDS / 4))
+            self._note_need(0)
+            surplus = self._idleness.surplus(self._terms.settings.min_workers, self._idle_seconds, clock.monotonic())
+            resting = [worker for worker in self.ready if self._is_resting(worker)][-surplus:] if surplus else []
+            if resting and not self._retired and self._wanted == len(self.ready):
+                self._wanted -= len(resting)
+                self._log_scaled()
+                self._retire_soon(resting)
+                self._note_need(0)
+
+    @property
+    def _idle_seconds(self) -> float:
+        return max(self._terms.settings.idle_stop_seconds, LEAST_IDLE_SECONDS)
+
+    def _is_resting(self, worker: WorkerProcess) -> bool:
+        """Tell whether nothing is in flight for it; a stream that lasts must not be cut to save a process."""
+        load = self._loads.get(worker.number)
+        return load is None or not load.in_flight
 
     # --- deaths -------------------------------------------------------------------------------------------
 
@@ -324,7 +347,7 @@ class Pool:
     async def _replace(self, worker: WorkerProcess) -> None:
         """The new one first; if it does not start, the old one goes on and is looked at again."""
         try:
-            await self._start_one()
+            new = await self._start_one()
         except PageError as error:
             self._not_started(error)
             await asyncio.sleep(self._delay)
@@ -334,7 +357,7 @@ class Pool:
             if worker.state is WorkerState.EXITED:
                 self._mend()
         if self._retired:
-            await self.stop()
+            await self._agent.stop(new, self._terms.grace_seconds)
         elif worker.state is WorkerState.READY:
             await self._retire_now([worker])
         else:
