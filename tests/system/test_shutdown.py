@@ -128,6 +128,16 @@ def test_what_a_worker_forked_ends_with_a_killed_supervisor_too(server: Server) 
     server.wait_log("server.ready", since)
 
 
+def test_what_a_worker_forked_ends_with_the_server(server: Server) -> None:
+    server.page("forks", FORKS)
+    server.start()
+    server.wait_live("forks")
+    forked = psutil.Process(int(server.get("/forks").text))
+    server.stop()
+    assert not is_running(forked)
+    assert server.events("leftovers.killed")[0]["pids"] == [forked.pid]
+
+
 def is_running(process: psutil.Process) -> bool:
     """A zombie waits for whoever adopted it after control; it runs nothing and holds nothing."""
     try:

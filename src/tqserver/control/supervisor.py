@@ -263,6 +263,8 @@ class Supervisor:
         if self._admin is not None:
             self._admin.close()
         await self._parts.end()
+        if killed := self._rundir.kill_leftovers():
+            log.warning("leftovers.killed", pids=killed, reason="workers started them, and did not end them")
         await self._tasks.close()
         self._parts.listener.close()
         self._signals.remove()

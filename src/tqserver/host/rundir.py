@@ -125,6 +125,10 @@ class RunDirectory:
         path.unlink(missing_ok=True)
         return path
 
+    def kill_leftovers(self) -> list[int]:
+        """Kill what workers started and let go of (daemons of their own); return the pids."""
+        return kill_all_with(INSTANCE_VARIABLE, self.instance)
+
     def close(self) -> None:
         """Remove the sockets and let go of the lock; the lock file stays, as removing it would race."""
         shutil.rmtree(self.sockets, ignore_errors=True)
