@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.system import cli, sources
-from tests.system.harness import Server, wait_until
+from tests.system.harness import Server, free_port, wait_until
 from tests.system.load import Load
 
 BROKEN = 'def get():\n    return "broken"\n\nimport nothing_of_this_name\n'
@@ -132,6 +132,47 @@ def test_status_counts_deaths(site: Server) -> None:
     page = cli.run(site.root, "status", "--json").document["pages"][1]
     assert (page["restarts"], page["last_exit"]) == (1, "killed by SIGKILL")
     assert "a worker died once, the last: killed by SIGKILL" in cli.run(site.root, "status").out
+
+
+def test_status_counts_requests(site: Server) -> None:
+    for _ in range(7):
+        site.get("/")
+
+    def counted() -> bool:
+        traffic = cli.run(site.root, "status", "--json").document["pages"][1]["traffic"]
+        return bool(traffic) and traffic["requests"] == 7
+
+    wait_until(counted, "seven requests")
+    users, home = cli.run(site.root, "status", "--json").document["pages"]
+    assert (users["traffic"]["requests"], home["traffic"]["in_flight"]) == (0, 0)
+    assert home["workers"][0]["in_flight"] == 0
+    titles = cli.run(site.root, "status").out.splitlines()[1].split("  ")
+    assert {"REQUESTS", "REQ/S", "IN FLIGHT", "WAITING"} <= {title.strip() for title in titles}
+
+
+def test_status_of_a_page_whose_workers_were_given_up(server: Server) -> None:
+    server.expect_errors("worker.exited", "worker.not_replaced", "page.gave_up")
+    server.configure("workers:\n  default:\n    max_restarts: 2\n")
+    server.page("dies", "import os, threading\n\nthreading.Timer(0.3, os._exit, (3,)).start()\n\ndef get(): ...\n")
+    server.start()
+    server.wait_log("page.gave_up", page="dies")
+    (page,) = cli.run(server.root, "status", "--json").document["pages"]
+    assert page["state"] == "failed"
+    assert "no more are started" in page["failure"]["message"]
+    assert "tqserver reload" in page["failure"]["remedy"]
+    assert page["last_exit"] == "status 3"
+    assert cli.run(server.root, "wait", "/dies").code == 5
+    server.edit("pages/dies/main.py", sources.plain("well"))
+    assert cli.run(server.root, "wait", "/dies").code == 0
+
+
+def test_status_shows_a_new_configuration(site: Server) -> None:
+    before, site.port = site.port, free_port()
+    site.configure("mode: prod\n")
+    site.wait_log("config.applied")
+    server = cli.run(site.root, "status", "--json").document["server"]
+    assert (server["mode"], server["url"]) == ("prod", f"http://127.0.0.1:{site.port}")
+    assert site.port != before
 
 
 def test_two_pages_with_one_route(site: Server) -> None:

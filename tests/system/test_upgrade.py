@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system import sources
+from tests.system import cli, sources
 from tests.system.harness import Server, wait_until
 from tests.system.load import Load
 
@@ -89,6 +89,23 @@ def test_a_new_server_that_does_not_start_leaves_the_old_one(server: Server) -> 
         server.wait_body("/page", "v1")
         load.switched(1)
     load.assert_no_failure()
+
+
+def test_the_command_line_asks_whoever_serves(server: Server, heirs: list[Heir]) -> None:
+    server.page("page", sources.plain("v0"))
+    server.start()
+    server.wait_live("page")
+    with cli.follow(server.root, "events", "-f") as following:
+        following.wait_line("server.ready")
+        pid = hand_over(server, heirs)
+        following.wait_line("the server has ended")
+        assert following.process.wait(10) == 0
+    assert cli.run(server.root, "status", "--json").document["server"]["pid"] == pid
+    server.edit("pages/page/main.py", sources.plain("v1"))
+    assert cli.run(server.root, "wait").code == 0
+    assert server.get("/page").text == "v1"
+    heirs[0].stop()
+    assert not (server.root / ".tqserver/admin.sock").exists()
 
 
 def test_a_server_that_took_over_hands_over_in_turn(server: Server, heirs: list[Heir]) -> None:

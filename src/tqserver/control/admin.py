@@ -57,7 +57,7 @@ class Admin:
 
     async def routes(self, request: Request) -> Response:
         """The routing table; ``explain=URL``: which page answers that, and why."""
-        return _document(status.routes(self._running().found, request.query_params.get("explain")))
+        return _document(status.routes(self._running().site.found, request.query_params.get("explain")))
 
     async def check(self, _: Request) -> Response:
         """What ``tqserver check`` finds in the files as they are now."""
@@ -86,7 +86,7 @@ class Admin:
     async def logs(self, request: Request) -> Response:
         """The last ``lines`` of the output of ``route`` (all pages); with ``follow``, lines as they are printed."""
         running, route, count = self._running(), _route(request), _whole(request, "lines", 100)
-        names = [find(running.found.pages, route)] if route else sorted(running.found.pages)
+        names = [find(running.site.found.pages, route)] if route else sorted(running.site.found.pages)
         ends = [logs.end_of(running.project, running.config, name, count) for name in names]
         if _follows(request):
             return _lines(self._followed(running, ends, frozenset(names) if route else None))

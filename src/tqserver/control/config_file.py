@@ -15,7 +15,7 @@ class ConfigFile:
     """The file that configures a server; the default one may be missing, which means the defaults."""
 
     def __init__(self, project: Path, file: Path, environ: Mapping[str, str]) -> None:
-        self._shown = file  # as it was given: what messages name
+        self.shown = file  # as it was given: what messages name
         self._environ = environ
         self.path = project / file
 
@@ -27,9 +27,9 @@ class ConfigFile:
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            if self._shown != CONFIG_FILE:
-                raise HostError(f"{self._shown}: no such file", remedy="check the path after -config") from None
+            if self.shown != CONFIG_FILE:
+                raise HostError(f"{self.shown}: no such file", remedy="check the path after -config") from None
             text = ""
         except (OSError, UnicodeDecodeError) as error:
-            raise HostError(f"{self._shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
-        return load_text(text, str(self._shown), self._environ)
+            raise HostError(f"{self.shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
+        return load_text(text, str(self.shown), self._environ)

@@ -98,8 +98,14 @@ def _directories(top: Path) -> Iterator[str]:
 def _watcher(running: Status | None) -> Finding:
     if running is None:
         return Finding(OK, "watcher", "not asked: no server runs")
+    remedy = "docs/watching.md says what helps"
     if running.server.watcher == "polling":
-        return Finding(NOTE, "watcher", "it polls, so that a save is seen later", "the log says why: tqserver events")
+        return Finding(
+            NOTE, "watcher", f"it polls: {running.server.polling_reason}", "docs/watching.md says what helps"
+        )
+    missed = running.server.missed_changes
+    if missed:
+        return Finding(NOTE, "watcher", f"inotify did not tell of {missed} changes", remedy)
     return Finding(OK, "watcher", running.server.watcher)
 
 

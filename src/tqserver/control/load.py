@@ -95,6 +95,11 @@ class Loads:
         self._ended_workers = {number: count for number, count in self._ended_workers.items() if number in alive}
 
     @property
+    def has_heard(self) -> bool:
+        """Whether a proxy has counted yet."""
+        return bool(self._pages or self._ended_pages)
+
+    @property
     def connections(self) -> int:
         """Open client connections."""
         return sum(self._connections.values())

@@ -13,7 +13,7 @@ from tqserver.control.discovery import Discovery, discover
 from tqserver.control.running import Running
 from tqserver.control.status import outcome
 from tqserver.host import clock
-from tqserver.model.errors import NotFound, TimedOut
+from tqserver.model.errors import HostError, NotFound, TimedOut
 from tqserver.model.lifecycle import PageState
 from tqserver.model.pages import find
 from tqserver.model.status import Outcomes
@@ -53,7 +53,7 @@ class Operations:
         await self._see_the_disk(given)
         names = self._chosen(given)
         for name in names:
-            if (reconciler := self._running().reconcilers.get(name)) is not None:
+            if (reconciler := self._running().site.reconcilers.get(name)) is not None:
                 reconciler.reload()
         await self._settle(names)
         return self._outcomes(names, begun)
@@ -69,9 +69,9 @@ class Operations:
         running = self._running()
         await running.watcher.quiet(self._owners(given))
         pages = running.project / running.config.pages.directory
-        if not _is_same(discover(pages), self._running().found):
+        if not _is_same(discover(pages), self._running().site.found):
             await asyncio.sleep(running.config.file_watcher.debounce_ms / 1000)
-            running.rediscover()
+            running.site.rediscover()
 
     def _owners(self, given: str) -> Set[str] | None:
         """Return whose changes to wait for: one that is not known yet may be anybody's."""
@@ -82,16 +82,18 @@ class Operations:
 
     def _names(self) -> Set[str]:
         running = self._running()
-        return {*running.reconcilers, *(problem.page for problem in running.found.problems)}
+        return {*running.site.reconcilers, *(problem.page for problem in running.site.found.problems)}
 
     def _chosen(self, given: str) -> list[str]:
         return [find(self._names(), given)] if given else sorted(self._names())
 
     async def _settle(self, names: Iterable[str]) -> None:
         running = self._running()
-        followed = [reconciler for name in names if (reconciler := running.reconcilers.get(name)) is not None]
-        for rest in [reconciler.look() for reconciler in followed]:
+        _refuse_at_the_end(running)
+        followed = [reconciler for name in names if (reconciler := running.site.reconcilers.get(name)) is not None]
+        for rest in [reconciler.settling() for reconciler in followed]:
             await rest.wait()
+        _refuse_at_the_end(running)
         await running.publisher.acknowledged(running.publisher.version)
 
     def _outcomes(self, names: Iterable[str], begun: float) -> Outcomes:
@@ -99,10 +101,16 @@ class Operations:
         return Outcomes([outcome(running, name) for name in names], clock.monotonic() - begun)
 
     def _late(self, timeout_seconds: float, names: Iterable[str]) -> TimedOut:
-        states = {name: reconciler.state for name, reconciler in self._running().reconcilers.items()}
+        states = {name: reconciler.state for name, reconciler in self._running().site.reconcilers.items()}
         under_way = [f"{name} is {states[name].value}" for name in names if states.get(name) in _UNDER_WAY]
         text = f": {', '.join(under_way[:5])}" if under_way else ""
         return TimedOut(f"not settled within {timeout_seconds:g} s{text}", remedy="give it longer with --timeout")
+
+
+def _refuse_at_the_end(running: Running) -> None:
+    """A server that ends, or hands over to a new one, brings nothing to its end any more."""
+    if not running.site.is_following:
+        raise HostError("the server stops, or hands over to a new one", remedy="ask again in a moment")
 
 
 def _is_same(one: Discovery, other: Discovery) -> bool:

@@ -283,6 +283,8 @@ class Reconciler:
         self._services.journal.went_live(self.page.name, pool.spec.revision, artifact.digest)
         for worker in pool.workers[:1]:
             self._learn(worker.modules)
+        if pool.spec.settings != self.settings:  # they changed while it was made
+            self.reconfigured()
         return self._publish_row()
 
     def _has_loaded(self, worker: WorkerProcess) -> None:
@@ -364,7 +366,7 @@ class Reconciler:
         self._reload_wanted = True
         self._disturbed.set()
 
-    def look(self) -> asyncio.Event:
+    def settling(self) -> asyncio.Event:
         """Look at the disk, told of a change or not; the event is set when what is on it now is live or has failed.
 
         Every following of the disk ends with a read in the same turn of the event loop, so the next end will do.

@@ -5,33 +5,30 @@ The supervisor makes this anew for each request, so that nothing here is older t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqserver.control.agent import NodeAgent
-from tqserver.control.discovery import Discovery
 from tqserver.control.events import Events
 from tqserver.control.load import Loads
 from tqserver.control.output import OutputHub
 from tqserver.control.proxies import ProxyPool
 from tqserver.control.publisher import Publisher
-from tqserver.control.reconciler import Reconciler
+from tqserver.control.site import Site
 from tqserver.control.watcher import Watcher
 from tqserver.model.config import Config
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server at this moment. ``rediscover`` scans the pages and follows what is found."""
+    """A server at this moment."""
 
     project: Path
     config: Config
-    config_file: Path
+    config_file: Path  # as it was given
     url: str
     started_at: float  # clock.wall
-    found: Discovery
-    reconcilers: Mapping[str, Reconciler]
+    site: Site
     agent: NodeAgent
     publisher: Publisher
     proxies: ProxyPool
@@ -39,4 +36,3 @@ class Running:
     events: Events
     output: OutputHub
     loads: Loads
-    rediscover: Callable[[], None]

@@ -40,6 +40,7 @@ class Site:
         self._reported: set[tuple[str, str]] = set()
         self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
         self.reconcilers: dict[str, Reconciler] = {}
+        self.is_following = True  # False once the server ends or hands over
 
     # --- found --------------------------------------------------------------------------------------------
 
@@ -177,6 +178,7 @@ class Site:
 
     async def stop_following(self) -> None:
         """Let no change go live any more."""
+        self.is_following = False
         for task in self._following.values():
             task.cancel()
         if self._following:
@@ -184,6 +186,7 @@ class Site:
 
     def follow_again(self) -> None:
         """After all: follow changes, and those that were missed."""
+        self.is_following = True
         for name, reconciler in self.reconcilers.items():
             self._following[name] = self._tasks.start(reconciler.run(), name=f"page.{name}")
 

@@ -37,7 +37,7 @@ def observe(running: Running) -> Status:
     workers: Mapping[str, list[WorkerProcess]] = defaultdict(list)
     for worker in running.agent.list():
         workers[worker.order.spec.page].append(worker)
-    names = {*running.reconcilers, *(problem.page for problem in running.found.problems)}
+    names = {*running.site.reconcilers, *(problem.page for problem in running.site.found.problems)}
     return Status(
         server=_server(running),
         proxies=[_proxy(proxy) for proxy in running.proxies.alive],
@@ -83,6 +83,8 @@ def _server(running: Running) -> ServerStatus:
         uptime_seconds=now - running.started_at,
         memory_bytes=resident_bytes(os.getpid()),
         watcher="polling" if running.watcher.polling else "inotify",
+        polling_reason=running.watcher.polling,
+        missed_changes=running.watcher.missed,
         snapshot=running.publisher.version,
         last_event=running.events.last,
     )
@@ -95,9 +97,9 @@ def _proxy(proxy: Proxy) -> ProxyStatus:
 
 
 def _page(running: Running, name: str, workers: Sequence[WorkerProcess]) -> PageStatus:
-    reconciler = running.reconcilers.get(name)
+    reconciler = running.site.reconcilers.get(name)
     history = running.events.of_page(name)
-    page = reconciler.page if reconciler is not None else running.found.pages.get(name)
+    page = reconciler.page if reconciler is not None else running.site.found.pages.get(name)
     live = reconciler.live if reconciler is not None else None
     failure = _failure(running, name, history.failed_at)
     otherwise = PageState.BROKEN if failure is not None else PageState.GONE
@@ -108,7 +110,7 @@ def _page(running: Running, name: str, workers: Sequence[WorkerProcess]) -> Page
         state=(reconciler.state if reconciler is not None else otherwise).value,
         revision=live.spec.revision if live is not None else 0,
         digest=live.spec.digest if live is not None else "",
-        workers=[_worker(worker) for worker in sorted(workers, key=lambda worker: worker.number)],
+        workers=[_worker(running, worker) for worker in sorted(workers, key=lambda worker: worker.number)],
         traffic=_traffic(running, name),
         restarts=history.restarts,
         last_exit=history.last_exit,
@@ -117,13 +119,15 @@ def _page(running: Running, name: str, workers: Sequence[WorkerProcess]) -> Page
     )
 
 
-def _traffic(running: Running, page: str) -> TrafficStatus:
+def _traffic(running: Running, page: str) -> TrafficStatus | None:
+    if not running.loads.has_heard:
+        return None
     load = running.loads.page(page)
     rate = running.loads.requests_per_second(page, clock.monotonic())
     return TrafficStatus(load.requests, load.failures, load.in_flight, load.waiting, rate)
 
 
-def _worker(worker: WorkerProcess) -> WorkerStatus:
+def _worker(running: Running, worker: WorkerProcess) -> WorkerStatus:
     return WorkerStatus(
         number=worker.number,
         pid=worker.pid,
@@ -132,12 +136,13 @@ def _worker(worker: WorkerProcess) -> WorkerStatus:
         endpoint=worker.endpoint,
         memory_bytes=resident_bytes(worker.pid) if worker.pid else 0,
         uptime_seconds=worker.lived_seconds,
+        in_flight=running.loads.worker(worker.number).in_flight if running.loads.has_heard else None,
     )
 
 
 def _failure(running: Running, name: str, at: str) -> FailureStatus | None:
     """What discovery says of the page first: while that holds, nothing else is even tried."""
-    problem: Problem | None = next((problem for problem in running.found.problems if problem.page == name), None)
+    problem: Problem | None = next((problem for problem in running.site.found.problems if problem.page == name), None)
     if problem is not None:
         return failure_of(problem.error, at)
     row = running.publisher.row(name)

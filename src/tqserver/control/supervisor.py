@@ -155,11 +155,10 @@ class Supervisor:
         return Running(
             self._project,
             self._config,
-            self._config_file.path,
+            self._config_file.shown,
             sockets.url_of(parts.listener),
             self._started_at,
-            parts.site.found,
-            parts.site.reconcilers,
+            parts.site,
             parts.agent,
             parts.publisher,
             parts.proxies,
@@ -167,7 +166,6 @@ class Supervisor:
             self._events,
             parts.output,
             parts.loads,
-            parts.site.rediscover,
         )
 
     def _task_failed(self, name: str, error: BaseException) -> None:

@@ -28,6 +28,7 @@ NAME = ".tqserver"
 CONFIG_FILE = Path("config/server.yaml")  # in the project, unless -config says otherwise
 INSTANCE_VARIABLE = "TQ_INSTANCE"
 _SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
+_KILL_ROUNDS = 100
 _LONGEST_SOCKET_NAME = len("/0123456789abcdef/w9999999999.sock")
 
 
@@ -127,7 +128,13 @@ class RunDirectory:
 
     def kill_leftovers(self) -> list[int]:
         """Kill what workers started and let go of (daemons of their own); return the pids."""
-        return kill_all_with(INSTANCE_VARIABLE, self.instance)
+        killed: list[int] = []
+        for _ in range(_KILL_ROUNDS):  # what is being forked meanwhile is found in the next
+            found = kill_all_with(INSTANCE_VARIABLE, self.instance)
+            killed += [pid for pid in found if pid not in killed]
+            if not found:
+                break
+        return killed
 
     def close(self) -> None:
         """Remove the sockets and let go of the lock; the lock file stays, as removing it would race."""

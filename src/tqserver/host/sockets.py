@@ -102,17 +102,19 @@ def connect(endpoint: str, timeout_seconds: float) -> socket.socket:
 
 
 def listen_unix(path: Path) -> socket.socket:
-    """Return a listening socket at ``path`` that only its owner may connect to; what is there is replaced.
+    """Return a listening socket at ``path`` that only its owner may connect to; what is there is replaced at once.
 
     The path may be longer than the 107 bytes of a socket address. Raises :class:`HostError`.
     """
-    path.unlink(missing_ok=True)
+    scratch = path.with_suffix(".new")
+    scratch.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         os.fchmod(listener.fileno(), 0o600)  # before bind: it is never there with other rights
-        with _address(path) as address:
+        with _address(scratch) as address:
             listener.bind(address)
         listener.listen()
+        scratch.rename(path)  # whoever connects finds one that listens: the one before, or this
     except OSError as error:
         listener.close()
         raise HostError(

@@ -33,6 +33,7 @@ class WorkerStatus:
     endpoint: str
     memory_bytes: int
     uptime_seconds: float  # since it was ready
+    in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,11 @@ class ProxyStatus:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """The server itself. ``watcher`` is how it learns of changes: "inotify" or "polling"."""
+    """The server itself.
+
+    ``watcher`` is how it learns of changes: "inotify" or, for ``polling_reason``, "polling"; ``missed_changes`` are
+    those that inotify did not tell of.
+    """
 
     pid: int
     version: str
@@ -91,6 +96,8 @@ class ServerStatus:
     watcher: str
     snapshot: int
     last_event: int
+    polling_reason: str = ""
+    missed_changes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

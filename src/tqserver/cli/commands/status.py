@@ -13,7 +13,7 @@ from tqserver.cli.session import Session, json_option, pass_session
 from tqserver.model.status import PageStatus, Status
 
 WATCH_SECONDS = 1.0
-STATES = {"live": GOOD, "updating": CAUTION, "building": CAUTION, "stale": BAD, "broken": BAD}
+STATES = {"live": GOOD, "updating": CAUTION, "building": CAUTION, "stale": BAD, "broken": BAD, "failed": BAD}
 
 
 @click.command()
