@@ -89,18 +89,27 @@ class TreeEvents:
     # --- what to watch ------------------------------------------------------------------------------------
 
     def _watch_root(self, root: str) -> None:
-        """Watch a root, and the nearest directory above it: there it is seen to go and to come back."""
+        """Watch a root, and the directories above it: there it is seen to go and to come back."""
         below, above = root, os.path.dirname(root)
         while not os.path.isdir(above) and above != "/":
             below, above = above, os.path.dirname(above)
-        self._try_add(above, inotify.NAMES)
-        self._awaited.add(below)
+        self._await(below, above)
         if below != root and os.path.isdir(below):
             self._watch_root(root)  # it came while we looked
         elif root in self._trees:
             self._add_tree(root)
         else:
             self._try_add(root)
+
+    def _await(self, path: str, above: str) -> None:
+        """Be told when ``path`` goes or comes in ``above``, and so with every directory up to one that holds a tree.
+
+        Any of them may be renamed, and takes what is below it along without an event there.
+        """
+        self._try_add(above, inotify.NAMES)
+        self._awaited.add(path)
+        if not any(is_below(tree, above) for tree in self._trees) and above != "/":
+            self._await(above, os.path.dirname(above))
 
     def _add_tree(self, top: str) -> None:
         for path, status, is_link in walk(top, above=self._between(top)):
