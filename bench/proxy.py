@@ -90,7 +90,7 @@ def run(root: Path, rounds: int, seconds: int) -> None:
     nginx: subprocess.Popen[bytes] | None = None
     try:
         until_shows(ports["tqserver"], "/go", b"HTTP/1.1 200")
-        socket = next((root / ".tqserver" / "run").glob("w*.sock"))
+        socket = next((root / ".tqserver" / "run").glob("*/w*.sock"))
         (root / "nginx.conf").write_text(
             NGINX.format(
                 # as root, its workers would be nobody, who may not open our socket

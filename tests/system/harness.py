@@ -26,6 +26,7 @@ from tests.system.editors import SAVES
 
 DEADLINE_SECONDS = 40.0
 POLL_SECONDS = 0.005
+OWN, EACH = 20, 4  # descriptors of the supervisor itself, and for each process below it
 LOG_FILE = "logs/server.log"
 T = TypeVar("T")
 Event = dict[str, Any]
@@ -253,12 +254,22 @@ class Server:
         try:
             if self.exit_code is None and self.process.poll() is None:
                 wait_until(lambda: not self.zombies(), lambda: f"no zombie: {self.zombies()}")
+                wait_until(lambda: not self._too_many_descriptors(), self._too_many_descriptors)
                 self.stop()
             wait_until(lambda: not self.survivors(), lambda: f"no process: {self.survivors()}", 10)
             assert self._socket_files() == []
             self._assert_no_unexpected_error()
         finally:
             self._kill_all()
+
+    def _too_many_descriptors(self) -> str:
+        """Say so if the supervisor holds more than its own and those of the processes that it has now."""
+        try:
+            children = len(psutil.Process(self.pid).children())
+            held = sorted(os.readlink(f"/proc/{self.pid}/fd/{number}") for number in os.listdir(f"/proc/{self.pid}/fd"))
+        except (OSError, psutil.NoSuchProcess):
+            return ""
+        return f"{len(held)} descriptors for {children} children: {held}" if len(held) > OWN + EACH * children else ""
 
     def _socket_files(self) -> list[Path]:
         return [path for path in self.root.glob(".tqserver/**/*") if path.is_socket()]
