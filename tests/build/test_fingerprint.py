@@ -130,7 +130,9 @@ def test_a_bad_link_is_named(page: Page, pipeline: Pipeline, target: str, said: 
     assert caught.value.remedy and "loop" in str(caught.value.location)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root can read everything; tests/system/test_bad_input.py takes that right away"
+)
 @pytest.mark.parametrize("name", ["helper.py", "secret"])
 def test_what_cannot_be_read_is_named(page: Page, pipeline: Pipeline, name: str) -> None:
     path = Path(page.directory, name)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import threading
-import time
 
 import psutil
-import pytest
 
 from tests.system import client, sources
 from tests.system.harness import Server, wait_until
@@ -167,6 +164,17 @@ def test_a_worker_beyond_its_memory_limit_is_killed_and_the_reason_named(server:
     assert server.get("/ok").text == "ok"
 
 
+def test_a_limit_that_is_set_while_it_runs_holds_for_workers_that_run(server: Server) -> None:
+    server.page("grows", GROWS)
+    server.start()
+    server.wait_live("grows")
+    first = server.get("/grows?mib=170").text
+    since = server.mark()
+    server.configure(default(memory_limit='"200MiB"'))
+    assert "memory_limit" in server.wait_log("worker.recycled", since, page="grows")["reason"]
+    wait_until(lambda: server.get("/grows?mib=0").text != first, server.tail)
+
+
 def test_a_worker_that_answers_no_probe_is_replaced(server: Server) -> None:
     """Its process is there and its port accepts; only what clients ask is never answered."""
     server.configure(default(health_interval_seconds=0.3))
@@ -182,9 +190,7 @@ def test_a_worker_that_answers_no_probe_is_replaced(server: Server) -> None:
         assert "health" in recycled["reason"]
         wait_until(lambda: server.worker_pid("hangs") != first, server.tail)
         assert server.get("/hangs", "POST").text == "ok"
-        with pytest.raises((http.client.HTTPException, AssertionError, OSError)):
-            answer = stuck._http.getresponse()
-            assert answer.status == 200
+        assert stuck._http.getresponse().status in (502, 504), "cut by the drain deadline, or by silence"
     wait_until(lambda: not psutil.pid_exists(first), server.tail)
 
 
@@ -209,6 +215,7 @@ def test_a_page_that_keeps_dying_is_given_up_until_it_changes(server: Server) ->
         "dying", "import os, threading\n\nthreading.Timer(0.1, os._exit, [7]).start()\n\n\ndef get():\n    return 'x'\n"
     )
     server.page("ok", sources.plain("ok"))
+    server.page("slow", sources.plain("slow"))
     server.start()
     gave_up = server.wait_log("page.gave_up", page="dying")
     assert "status 7" in gave_up["error"]
@@ -217,7 +224,10 @@ def test_a_page_that_keeps_dying_is_given_up_until_it_changes(server: Server) ->
     answer = server.get("/dying")
     assert answer.status == 503
     assert "status 7" in answer.text
-    time.sleep(0.5)  # the longest pause before another start would have been 0.2 s
+    for number in range(3):  # each takes longer than the 0.2 s after which the next start would have come
+        since = server.mark()
+        server.edit("pages/slow/main.py", f"import time\n\ntime.sleep(0.3)\n\n\ndef get():\n    return '{number}'\n")
+        server.wait_live("slow", since)
     assert len(server.events("worker.started", page="dying")) == started
     assert server.get("/ok").text == "ok"
     server.edit("pages/dying/main.py", sources.plain("mended"))

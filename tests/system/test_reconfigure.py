@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.system import client, sources
@@ -163,11 +165,10 @@ def test_more_and_fewer_proxies(server: Server) -> None:
 def _proxies(server: Server) -> list[int]:
     found = []
     for process in server.processes():
-        try:
-            if "tqserver.proxy" in " ".join(process.cmdline()) or process.cmdline()[0].startswith("tqserver: proxy"):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+            command = " ".join(process.cmdline())
+            if "tqserver.proxy" in command or command.startswith("tqserver: proxy"):
                 found.append(process.pid)
-        except Exception:  # it ended while it was looked at
-            continue
     return found
 
 

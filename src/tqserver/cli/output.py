@@ -103,8 +103,8 @@ class Output:
 
     def rendered(self, columns: Sequence[Column], rows: Sequence[Row]) -> RenderableType:
         """Return rows as a table of rich, as wide as the terminal at most."""
-        from rich.table import Table  # noqa: PLC0415 - only terminals pay for it
-        from rich.text import Text  # noqa: PLC0415
+        from rich.table import Table  # only terminals pay for it
+        from rich.text import Text
 
         shown = fitting(columns, rows, self._width)
         table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style=DIM)
@@ -138,7 +138,7 @@ class Output:
         if self.as_json or not _is_terminal(self._stderr):
             yield
             return
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         with Console(file=self._stderr, no_color=bool(os.environ.get("NO_COLOR"))).status(text):
             yield
@@ -146,7 +146,7 @@ class Output:
     @contextlib.contextmanager
     def screen(self) -> Iterator[Any]:
         """Give a rich Live that redraws in place; only on a terminal."""
-        from rich.live import Live  # noqa: PLC0415
+        from rich.live import Live
 
         with Live(console=self._console(), screen=True, auto_refresh=False) as live:
             yield live
@@ -163,7 +163,7 @@ class Output:
         return shutil.get_terminal_size().columns
 
     def _console(self) -> Console:
-        from rich.console import Console  # noqa: PLC0415
+        from rich.console import Console
 
         return Console(file=self._stdout, no_color=not self.colours, highlight=False)
 

@@ -40,7 +40,7 @@ class Session:
 
     def file(self) -> ConfigFile:
         """Return the configuration's file, to be read."""
-        from tqserver.control.config_file import ConfigFile  # noqa: PLC0415 - YAML takes a while
+        from tqserver.control.config_file import ConfigFile  # YAML takes a while
 
         return ConfigFile(self.root, self.config_file, os.environ)
 
@@ -96,8 +96,8 @@ def route_argument(function: FunctionT) -> FunctionT:
 
 def _complete_route(context: click.Context, _: click.Parameter, typed: str) -> list[str]:
     """Offer the routes that begin so; nothing if the project cannot be read."""
-    from tqserver.control.discovery import discover  # noqa: PLC0415
-    from tqserver.model.errors import TQError  # noqa: PLC0415
+    from tqserver.control.discovery import discover
+    from tqserver.model.errors import TQError
 
     session = context.ensure_object(Session)
     try:

@@ -6,6 +6,7 @@ share (PSS) with that of the processes it started, so pages shared with its zygo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from tqserver.control.health import probe
@@ -20,7 +21,6 @@ MISSES = 3  # probes in a row without an answer, after which a worker is replace
 LONGEST_PROBE_SECONDS = 5.0
 MEMORY_INTERVAL_SECONDS = 1.0
 SOFT_LIMIT = 0.9  # of memory_limit: from here a worker is replaced in order
-UNSET_INTERVAL_SECONDS = 5.0  # how soon a check that is switched on by a new configuration begins
 log = get_logger("monitor")
 
 
@@ -37,22 +37,27 @@ class Monitor:
         self._settings = settings
         self._replace = replace
         self._misses = 0
+        self._health: asyncio.Task[None] | None = None
+        self._memory: asyncio.Task[None] | None = None
 
-    def start(self, tasks: TaskOwner) -> None:
-        """Begin; ends by itself when the worker does."""
-        tasks.start(self._watch_health(), name=f"worker-{self._worker.number}.health")
-        if self._settings().memory_limit:
-            tasks.start(self._watch_memory(), name=f"worker-{self._worker.number}.memory")
+    def look(self, tasks: TaskOwner) -> None:
+        """Begin what the settings ask for and does not run; call it again when they changed.
+
+        Each ends by itself, when the worker does or nothing asks for it any more.
+        """
+        settings, name = self._settings(), f"worker-{self._worker.number}"
+        if settings.health_interval_seconds and (self._health is None or self._health.done()):
+            self._health = tasks.start(self._watch_health(), name=f"{name}.health")
+        if settings.memory_limit and (self._memory is None or self._memory.done()):
+            self._memory = tasks.start(self._watch_memory(), name=f"{name}.memory")
 
     async def _still_ready_after(self, seconds: float) -> bool:
         return not await self._worker.wait_exit(seconds) and self._worker.state is WorkerState.READY
 
     async def _watch_health(self) -> None:
-        while await self._still_ready_after(self._settings().health_interval_seconds or UNSET_INTERVAL_SECONDS):
+        while (seconds := self._settings().health_interval_seconds) and await self._still_ready_after(seconds):
             settings = self._settings()
-            if not settings.health_interval_seconds:
-                continue
-            limit = min(LONGEST_PROBE_SECONDS, settings.health_interval_seconds)
+            limit = min(LONGEST_PROBE_SECONDS, seconds)
             wrong = await probe(self._worker.endpoint, settings.health_path, limit)
             if not wrong:
                 self._misses = 0
@@ -70,10 +75,7 @@ class Monitor:
                 self._replace(self._worker, f"{self._misses} health checks in a row failed: {wrong}")
 
     async def _watch_memory(self) -> None:
-        while await self._still_ready_after(MEMORY_INTERVAL_SECONDS):
-            limit = self._settings().memory_limit
-            if not limit:
-                continue
+        while (limit := self._settings().memory_limit) and await self._still_ready_after(MEMORY_INTERVAL_SECONDS):
             used = group_memory_bytes(self._worker.pid)
             if used > limit:
                 self._worker.kill(f"memory limit: {_mebibytes(used)} of {_mebibytes(limit)}")

@@ -84,6 +84,7 @@ class Pool:
         self._delay = 0.0  # seconds to wait before the next start
         self._mending: asyncio.Task[None] | None = None
         self._shrinking: asyncio.Task[None] | None = None
+        self._monitors: dict[int, Monitor] = {}
         self._being_replaced: set[int] = set()
         self._idleness = Idleness()
         self._load = PageLoad()  # when proxies last counted
@@ -140,7 +141,8 @@ class Pool:
         if worker.state is not WorkerState.READY:  # it died between its readiness and here
             raise StartError(f"it exited at once ({worker.exit_reason()})", output=worker.output.text())
         self._workers.append(worker)
-        Monitor(worker, lambda: self._terms.settings, self._replace_soon).start(self._tasks)
+        self._monitors[worker.number] = Monitor(worker, lambda: self._terms.settings, self._replace_soon)
+        self._monitors[worker.number].look(self._tasks)
         log.info(
             "worker.ready",
             page=self.spec.page.name,
@@ -162,6 +164,8 @@ class Pool:
         self._terms = terms
         settings = terms.settings
         self._policy.most, self._policy.period_seconds = settings.max_restarts, settings.restart_period_seconds
+        for monitor in self._monitors.values():
+            monitor.look(self._tasks)
         self._want(min(max(self._wanted, settings.min_workers), settings.max_workers))
         self._look_at_idleness()
 
@@ -288,6 +292,7 @@ class Pool:
             reason=worker.exit_reason(),
             output="" if expected else worker.output.text(),
         )
+        self._monitors.pop(worker.number, None)
         if worker in self._workers:
             self._workers.remove(worker)
         if not expected:

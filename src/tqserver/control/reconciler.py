@@ -108,8 +108,7 @@ class Reconciler:
         """Make attempts until what is on disk has been brought to its end."""
         while (source := await self._read()) is not None and (self._reload_wanted or source.digest != self._settled):
             if source.digest == self._live_digest and not self._reload_wanted:
-                self._back_to_live(source)
-                return
+                break
             self._reload_wanted = False
             self._move(PageState.UPDATING if self._answers else PageState.BUILDING)
             attempt = self._services.tasks.start(self._outcome(source), name=f"attempt.{self.page.name}")
@@ -119,9 +118,19 @@ class Reconciler:
             except asyncio.CancelledError:  # the page is gone or the server stops: nothing new may go live
                 attempt.cancel()
                 await asyncio.wait({attempt})
+                self._reload_wanted = True  # if the server goes on after all
                 raise
             if (error := attempt.result()) is not None:
                 await self._settle_failure(source, error)
+        if source is not None:
+            self._come_to_rest(source)
+
+    def _come_to_rest(self, source: Source) -> None:
+        """Nothing is to be tried: if an edit was undone, on the way or later, what it was undone to holds again."""
+        if source.digest == self._live_digest:
+            self._back_to_live(source)
+        elif self.state in (PageState.UPDATING, PageState.BUILDING):
+            self._move(PageState.STALE if self._answers else PageState.BROKEN)
 
     @property
     def _answers(self) -> bool:
@@ -194,6 +203,8 @@ class Reconciler:
             raise
         old = self.live
         version = self._go_live(pool, artifact, settled)
+        if old is not None:  # before anything is awaited: a newer save may end this attempt from here on
+            self._retire(old, version)
         await self._services.publisher.acknowledged(version)
         self.first_attempt.set()
         log.info(
@@ -204,8 +215,6 @@ class Reconciler:
             digest=artifact.digest,
             seconds=clock.monotonic() - begun,
         )
-        if old is not None:
-            self._retire(old, version)
         self._services.collector.soon()
 
     async def _superseded(self, attempt: asyncio.Task[TQError | Unsettled | None], source: Source) -> bool:
@@ -252,6 +261,9 @@ class Reconciler:
         pool = Pool(spec, self._terms, services.agent, services.retirement, services.tasks, events)
         await pool.start(self._first_workers)
         await _pause(self._services.config.workers.startup_delay_ms)
+        if pool.gave_up and pool.failure is not None:
+            await pool.stop()
+            raise StartError(pool.failure.message, remedy=pool.failure.remedy, output=pool.failure.output)
         return pool
 
     @property
@@ -324,9 +336,13 @@ class Reconciler:
             self.live.demand()
 
     def _is_given_up(self) -> None:
-        """The live revision's workers keep dying: nothing answers, and only a change is worth another try."""
-        self._live_digest = ""
-        self._move(PageState.FAILED)
+        """The live revision's workers keep dying: nothing answers, and only a change is worth another try.
+
+        Of one that is not live yet, :meth:`_start` says so.
+        """
+        if not self._answers and self.live is not None:
+            self._live_digest = ""
+            self._move(PageState.FAILED)
 
     # --- retire -------------------------------------------------------------------------------------------
 
@@ -336,6 +352,7 @@ class Reconciler:
         task.add_done_callback(self._retiring.discard)
 
     async def _drain_and_stop(self, old: Pool, version: int) -> None:
+        await self._services.publisher.acknowledged(version)
         await _pause(self._services.config.workers.restart_delay_ms)
         old.retire()
         terms = self._terms
@@ -441,12 +458,13 @@ class Reconciler:
         )
 
     def _back_to_live(self, source: Source) -> None:
-        """The edit was undone: what is live is right again."""
-        self._settled, self._failure = source.digest, None
+        """What is live is what is on disk."""
+        self._settled = source.digest
         if self.state is not PageState.LIVE:
+            self._failure = None
             self._move(PageState.LIVE)
             log.info("page.restored", page=self.page.name, digest=source.digest)
-        self._publish_row()
+            self._publish_row()
 
     # --- what else it reads -------------------------------------------------------------------------------
 

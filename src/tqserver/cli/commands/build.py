@@ -25,7 +25,7 @@ def command(ctx: click.Context, session: Session, route: str) -> None:
 
     ROUTE, or all pages. No server is needed, and one that runs is not disturbed.
     """
-    from tqserver.cli.builder import build  # noqa: PLC0415 - brings in half of control
+    from tqserver.cli.builder import build  # brings in half of control
 
     with session.output.progress(f"building {route or 'all pages'}"):
         results = build(session.root, session.config(), route)

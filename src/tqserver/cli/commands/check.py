@@ -19,7 +19,7 @@ def command(ctx: click.Context, session: Session) -> None:
 
     The configuration, the pages, their syntax and routes, and toolchains. No server is needed.
     """
-    from tqserver.control.check import check  # noqa: PLC0415
+    from tqserver.control.check import check
 
     found = check(session.root, session.config_file)
     show(session.output, found, session.root)

@@ -21,7 +21,7 @@ def command(ctx: click.Context, session: Session) -> None:
 
     Python, toolchains, limits, ports, disk: each line says OK or the remedy.
     """
-    from tqserver.control.doctor import examine  # noqa: PLC0415
+    from tqserver.control.doctor import examine
 
     try:
         status = Client(session.root).get("/v1/status", Status)

@@ -33,7 +33,7 @@ def command(session: Session, follow: bool, after: int) -> None:
 
 
 def _for_people(line: bytes, *, colours: bool) -> str:
-    from tqserver.host.log import for_people  # noqa: PLC0415 - JSON needs none of it
+    from tqserver.host.log import for_people  # JSON needs none of it
 
     event = from_json(line)
     del event["number"]

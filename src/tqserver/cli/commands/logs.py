@@ -39,8 +39,8 @@ def command(session: Session, route: str, follow: bool, lines: int) -> None:
 
 def _ends(session: Session, route: str, lines: int) -> Logs:
     """The files are there whether or not a server is."""
-    from tqserver.control.discovery import discover  # noqa: PLC0415 - -f needs none of it
-    from tqserver.control.logs import end_of  # noqa: PLC0415
+    from tqserver.control.discovery import discover  # -f needs none of it
+    from tqserver.control.logs import end_of
 
     config = session.config()
     pages = discover(session.root / config.pages.directory).pages

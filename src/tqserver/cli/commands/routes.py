@@ -23,8 +23,8 @@ def command(ctx: click.Context, session: Session, url: str | None) -> None:
 
     The strongest route first. No server is needed.
     """
-    from tqserver.control.discovery import discover  # noqa: PLC0415
-    from tqserver.control.status import routes  # noqa: PLC0415
+    from tqserver.control.discovery import discover
+    from tqserver.control.status import routes
 
     found = routes(discover(session.root / session.config().pages.directory), url)
     output = session.output

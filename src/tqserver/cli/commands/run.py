@@ -19,6 +19,6 @@ def command(session: Session) -> None:
 
 
 async def _run(session: Session) -> None:
-    from tqserver.control.supervisor import Supervisor  # noqa: PLC0415 - no other verb needs it
+    from tqserver.control.supervisor import Supervisor  # no other verb needs it
 
     await Supervisor(session.root, session.file(), quiet=session.quiet).run()

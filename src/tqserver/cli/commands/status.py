@@ -41,8 +41,8 @@ def _watch(client: Client, output: Output) -> None:
         while True:
             _print(output, client.get("/v1/status", Status))
             pause.wait(WATCH_SECONDS)
-    from rich.console import Group  # noqa: PLC0415 - only terminals pay for it
-    from rich.text import Text  # noqa: PLC0415
+    from rich.console import Group  # only terminals pay for it
+    from rich.text import Text
 
     with output.screen() as live:
         while True:
