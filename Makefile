@@ -17,7 +17,7 @@ RUN_STAMP := .venv/.run-$(GO)
 DEV_STAMP := .venv/.dev-$(GO)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint bench-reload bench-proxy bench-routing lock clean
+.PHONY: help run test check format lint bench-reload bench-proxy bench-routing bench-scale bench-cold lock clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -49,6 +49,9 @@ bench-proxy: $(DEV_STAMP) ## Requests per second and CPU per request beside ngin
 
 bench-routing: $(DEV_STAMP) ## Time of one lookup among 10,000 routes
 	@$(BIN)/python bench/routing.py $(ARGS)
+
+bench-scale: $(DEV_STAMP) ## 1,000 pages beside 10: start, memory, requests, saves
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.scale $(ARGS)
 
 lock: .venv/bin/pip ## Renew the pins in requirements.lock and requirements-dev.lock
 	@$(PIP) uv

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.reload import free_port, until_shows
+from bench.serving import free_port, until_shows
 
 WORKER = """package main
 

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.serving import Server, fetch, free_port, until_shows
 from tqserver.build.runtimes.go import find_toolchain
 
 FUNCTION = 'def get():\n    return "MARK"\n'
@@ -41,22 +41,6 @@ func main() {
 PAUSE_SECONDS = 0.3  # between two saves, so that the last one has come to rest
 LIMIT_SECONDS = 15.0
 POLL_SECONDS = 0.001  # a tight loop would take a core from whoever builds
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def fetch(port: int, path: str) -> bytes:
-    """Return a whole response; raise OSError if there is none."""
-    with socket.create_connection(("127.0.0.1", port), 5) as sock:
-        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n".encode())
-        received = b""
-        while part := sock.recv(65536):
-            received += part
-    return received
 
 
 def measure(name: str, runs: int, save: Callable[[str], None], port: int, path: str) -> dict[str, object]:
@@ -93,38 +77,22 @@ def measure(name: str, runs: int, save: Callable[[str], None], port: int, path: 
     }
 
 
-def until_shows(port: int, path: str, wanted: bytes) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        try:
-            if wanted in fetch(port, path):
-                return
-        except OSError:
-            pass
-        time.sleep(0.05)
-    raise SystemExit(f"nothing answers on port {port}{path}")
-
-
 def ours(root: Path, runs: int) -> list[dict[str, object]]:
     pages = {"function": ("main.py", FUNCTION), "fastapi": ("main.py", FASTAPI), "go": ("main.go", GO)}
     for page, (entry, text) in pages.items():
         (root / "pages" / page).mkdir(parents=True)
         (root / "pages" / page / entry).write_text(text)
-    port = free_port()
-    environment = {**os.environ, "TQSERVER_SERVER__PORT": str(port)}
-    server = subprocess.Popen([sys.executable, "-m", "tqserver", "-quiet"], cwd=root, env=environment)
-    try:
-        rows = []
+    rows = []
+    with Server(root) as server:
         for page, (entry, text) in pages.items():
             file = root / "pages" / page / entry
-            until_shows(port, f"/{page}", b"HTTP/1.1 200")
-            rows.append(
-                measure(f"tqserver, {page} page", runs, lambda mark, f=file, t=text: put(f, t, mark), port, f"/{page}")
-            )
-        return rows
-    finally:
-        server.terminate()
-        server.wait()
+
+            def save(mark: str, file: Path = file, text: str = text) -> None:
+                put(file, text, mark)
+
+            until_shows(server.port, f"/{page}", b"HTTP/1.1 200")
+            rows.append(measure(f"tqserver, {page} page", runs, save, server.port, f"/{page}"))
+    return rows
 
 
 def put(file: Path, text: str, mark: str) -> None:

@@ -69,7 +69,8 @@ class Store:
 
     def digests(self) -> frozenset[str]:
         """Return the digests of all artifacts."""
-        return frozenset(path.name for path in self._root.glob("??/*"))
+        prefixes = [name for name in os.listdir(self._root) if len(name) == 2]
+        return frozenset(digest for prefix in prefixes for digest in os.listdir(self._root / prefix))
 
     def set_aside(self, digests: Iterable[str]) -> Path:
         """Put artifacts out of sight, one rename each; return the directory for :meth:`destroy`."""

@@ -90,6 +90,8 @@ class Table:
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
         self.pages: dict[str, Page] = {}
+        self._patterns: list[tuple[str, str]] = []  # and the pages that they lead to
+        self._matcher: RouteTable[str] = RouteTable(())
         self._take(Snapshot(version=0, mode=PROD, routes=[]))
 
     def _take(self, snapshot: Snapshot) -> None:
@@ -97,10 +99,13 @@ class Table:
         self.mode = snapshot.mode
         self.limits = snapshot.limits
         self.trusted = networks(snapshot.trusted_proxies)
-        self._routes: RouteTable[Route] = RouteTable(
-            [(Pattern.parse(entry.pattern), self._route(entry)) for entry in snapshot.routes]
-        )
+        self._routes = {entry.page: self._route(entry) for entry in snapshot.routes}
         self._cached: dict[bytes, Route] = {}
+        # A reload changes who answers, not what is answered: most of the work of a large table is its patterns.
+        patterns = [(entry.pattern, entry.page) for entry in snapshot.routes]
+        if patterns != self._patterns:
+            self._matcher = RouteTable([(Pattern.parse(pattern), page) for pattern, page in patterns])
+            self._patterns = patterns
 
     def _route(self, entry: RouteEntry) -> Route:
         page = self.pages.get(entry.page) or self.pages.setdefault(entry.page, Page(entry.page))
@@ -118,8 +123,7 @@ class Table:
         left = [worker for number, worker in self.workers.items() if number not in named]
         for worker in left:
             worker.has_left = True
-        here = {entry.page for entry in snapshot.routes}
-        for name in [name for name in self.pages if name not in here]:
+        for name in [name for name in self.pages if name not in self._routes]:
             if not self.pages[name].in_flight:
                 del self.pages[name]
         return left
@@ -139,10 +143,10 @@ class Table:
         normal = normalise(path.decode("latin-1"))
         if normal is None:
             raise BadMessage("the path is malformed")
-        found = self._routes.match(normal)
+        found = self._matcher.match(normal)
         if found is None:
             return None
         if len(self._cached) >= CACHED_PATHS:
             self._cached.clear()
-        self._cached[path] = found.value
-        return found.value
+        route = self._cached[path] = self._routes[found.value]
+        return route
