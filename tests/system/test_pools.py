@@ -47,6 +47,16 @@ def test_a_page_that_sleeps_until_somebody_asks(server: Server) -> None:
     assert len(server.events("worker.ready", page="asleep")) == 2
 
 
+def test_a_request_that_comes_before_the_page_is_built_wakes_it(server: Server) -> None:
+    """It is said once that requests wait, and then there is no pool yet that could hear it."""
+    server.configure("workers:\n  startup_delay_ms: 1000\n  default:\n    min_workers: 0\n    start_timeout_seconds: 10\n")
+    server.page("early", sources.plain("v0"))
+    server.start()
+    assert not server.events("revision.live", page="early")
+    answer = server.get("/early")
+    assert (answer.status, answer.text) == (200, "v0")
+
+
 def test_an_edit_of_a_sleeping_page_is_tried_at_once(server: Server) -> None:
     """A save that does not load is told when it is saved, not when somebody asks."""
     server.expect_errors("page.failed")

@@ -73,6 +73,7 @@ class Reconciler:
         self._retiring: set[asyncio.Task[None]] = set()
         self.first_attempt = asyncio.Event()  # has come to its end, since the server started
         self._reload_wanted = False
+        self._is_awaited = False  # requests came before anything was live
         self._rested = asyncio.Event()  # set, and replaced, each time the disk has been followed to its end
 
     @property
@@ -295,6 +296,8 @@ class Reconciler:
         self._services.journal.went_live(self.page.name, pool.spec.revision, artifact.digest)
         for worker in pool.workers[:1]:
             self._learn(worker.modules)
+        if self._is_awaited:
+            self.demand()
         if pool.spec.settings != self.settings:  # they changed while it was made
             self.reconfigured()
         return self._publish_row()
@@ -332,6 +335,7 @@ class Reconciler:
 
     def demand(self) -> None:
         """A proxy says that requests wait, or that all workers have enough to do."""
+        self._is_awaited = self.live is None  # it says so once: whoever goes live first hears of it
         if self.live is not None:
             self.live.demand()
 

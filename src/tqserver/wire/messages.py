@@ -124,7 +124,8 @@ class Drained(Message, frozen=True):
 class Demand(Message, frozen=True):
     """A request waits for a page that has no worker, or all its workers have ``concurrency`` in flight here.
 
-    Said once for each snapshot, not for each request.
+    Not said for each request: of those that wait, once until none waits; of workers that have enough, once for
+    each snapshot.
     """
 
     page: str
