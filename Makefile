@@ -53,6 +53,9 @@ bench-routing: $(DEV_STAMP) ## Time of one lookup among 10,000 routes
 bench-scale: $(DEV_STAMP) ## 1,000 pages beside 10: start, memory, requests, saves
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.scale $(ARGS)
 
+bench-cold: $(DEV_STAMP) ## From no worker to an answer; memory per worker of a pool
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.cold $(ARGS)
+
 lock: .venv/bin/pip ## Renew the pins in requirements.lock and requirements-dev.lock
 	@$(PIP) uv
 	@set -e; compile() { $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \

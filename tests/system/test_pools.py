@@ -49,7 +49,9 @@ def test_a_page_that_sleeps_until_somebody_asks(server: Server) -> None:
 
 def test_a_request_that_comes_before_the_page_is_built_wakes_it(server: Server) -> None:
     """It is said once that requests wait, and then there is no pool yet that could hear it."""
-    server.configure("workers:\n  startup_delay_ms: 1000\n  default:\n    min_workers: 0\n    start_timeout_seconds: 10\n")
+    server.configure(
+        "workers:\n  startup_delay_ms: 1000\n  default:\n    min_workers: 0\n    start_timeout_seconds: 10\n"
+    )
     server.page("early", sources.plain("v0"))
     server.start()
     assert not server.events("revision.live", page="early")

@@ -97,6 +97,16 @@ async def stopped_with_a_request(
     return forking
 
 
+async def test_workers_that_need_what_no_zygote_has_share_a_new_one(tree: ZygoteTree, project: Path) -> None:
+    """So it is after a start of the server: what pages import is known, and nothing is imported yet."""
+    forks = await soon(asyncio.gather(*(tree.fork(spec(project), ("fractions",)) for _ in range(3))))
+    for forked, _ in forks:
+        await finish(forked)
+    first = forks[0][1]
+    assert first.modules == ("fractions",)
+    assert all(by is first for _, by in forks)
+
+
 async def test_a_zygote_that_is_retired_does_first_what_it_was_asked(tree: ZygoteTree, project: Path) -> None:
     zygote = await zygote_with_modules(tree, project)
     forking = await stopped_with_a_request(tree, project, zygote, MODULES)

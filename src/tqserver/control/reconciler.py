@@ -294,8 +294,7 @@ class Reconciler:
         self._settled = self._live_digest = settled
         self._move(PageState.LIVE)
         self._services.journal.went_live(self.page.name, pool.spec.revision, artifact.digest)
-        for worker in pool.workers[:1]:
-            self._learn(worker.modules)
+        self._learn(pool.workers[0].modules if pool.workers else pool.spec.modules)
         if self._is_awaited:
             self.demand()
         if pool.spec.settings != self.settings:  # they changed while it was made

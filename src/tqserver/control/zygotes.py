@@ -174,8 +174,9 @@ class ZygoteTree:
     async def fork(self, spec: PageSpec, modules: Sequence[str]) -> tuple[Forked, Zygote]:
         """Fork a worker from the zygote that has the most of ``modules`` and none beside.
 
-        A zygote that ends with the request unread costs nothing: the next is asked. If the root has ended, its
-        successor is waited for. Raises :class:`StartError` if no process can be forked.
+        If none has them all, one is made: the first of a pool's workers takes as long as it would alone, and all of
+        them share what was imported. A zygote that ends with the request unread costs nothing: the next is asked.
+        If the root has ended, its successor is waited for. Raises :class:`StartError` if no process can be forked.
         """
         try:
             async with asyncio.timeout(FORK_TIMEOUT_SECONDS):
@@ -188,6 +189,7 @@ class ZygoteTree:
 
     async def _fork(self, spec: PageSpec, modules: Sequence[str]) -> tuple[Forked, Zygote]:
         wanted = frozenset(modules) - self._left_out
+        self.learn(modules)
         for _ in range(FORK_ATTEMPTS):
             zygote = await self._nearest(wanted)
             try:
@@ -269,7 +271,7 @@ class ZygoteTree:
     # --- learning -----------------------------------------------------------------------------------------
 
     def learn(self, modules: Sequence[str]) -> None:
-        """A worker has these modules from outside the project: hold them ready for the next."""
+        """Workers have, or will have, these modules from outside the project: hold them ready for the next."""
         wanted = frozenset(modules) - self._left_out
         if not wanted or self._stopping or wanted in self._making:
             return
@@ -319,7 +321,7 @@ class ZygoteTree:
         preload = Preload(zygote.number, list(zygote.modules), sorted(self._left_out))
         try:
             with theirs:
-                asked = await self._ask(self._root, Fork(preload=preload), [theirs.fileno()])
+                asked = await self._ask(await self._usable_root(), Fork(preload=preload), [theirs.fileno()])
         except OSError as error:
             ours.close()
             log.error("zygote.failed", error=str(error))
