@@ -17,7 +17,7 @@ RUN_STAMP := .venv/.run-$(GO)
 DEV_STAMP := .venv/.dev-$(GO)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lint bench-reload bench-proxy bench-routing bench-scale bench-cold lock clean
+.PHONY: help run test soak check format lint bench-reload bench-proxy bench-routing bench-scale bench-cold lock clean
 
 help: ## Say what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -27,6 +27,9 @@ run: $(RUN_STAMP) ## Serve the example site on http://127.0.0.1:8080
 
 test: $(DEV_STAMP) ## Run the whole test suite (ARGS="-k reload" for a part)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)
+
+soak: $(DEV_STAMP) ## The long versions of the storms: 5 minutes of kills under load
+	@PATH="$(CURDIR)/$(BIN):$$PATH" STORM_KILLS=1500 $(BIN)/pytest tests/system/test_storms.py $(ARGS)
 
 check: $(DEV_STAMP) ## Format, lint, types, import contracts: reports, changes nothing
 	@$(BIN)/ruff format --check
