@@ -30,7 +30,7 @@ def stale(proxy: Proxy, worker: Worker, mode: str = "dev") -> None:
 def appended(start: str, request_field: str, status: str, *fields: str) -> bytes:
     request = parse_request_head(f"{start}\r\nHost: a\r\n{request_field}\r\n\r\n".encode())
     answer = "".join(line + "\r\n" for line in (f"HTTP/1.1 {status}", *fields)) + "\r\n"
-    return overlay.append_to(request, parse_response_head(answer.encode()), BROKEN)
+    return overlay.append_to(request, parse_response_head(answer.encode()), BROKEN)[1]
 
 
 @pytest.mark.parametrize("destination", ["document", "iframe"])
@@ -90,6 +90,17 @@ def test_behind_a_body_of_known_length(proxy: Proxy, worker: Worker) -> None:
     worker.serve(ok(b"<p>old</p>", HTML, "ETag: x"))
     response = client.response()
     assert (response.body, response.head["ETag"]) == (b"<p>old</p>", b"x")
+
+
+def test_an_answer_that_begins_as_one_with_the_block_did_has_its_own_head(proxy: Proxy, worker: Worker) -> None:
+    stale(proxy, worker)
+    client = proxy.connect()
+    for destination in ("document", "image", "document"):
+        client.send(get("/", f"Sec-Fetch-Dest: {destination}"))
+        worker.serve(ok(b"<p>old</p>", HTML, "ETag: x"))
+        response = client.response()
+        assert ("ETag" in response.head) == (destination == "image")
+        assert (response.body == b"<p>old</p>") == (destination == "image")
 
 
 def test_as_one_more_chunk_and_nothing_is_held_back(proxy: Proxy, worker: Worker) -> None:

@@ -214,6 +214,50 @@ def test_a_body_where_none_may_be_does_not_reach_the_next_client(proxy: Proxy, w
     assert client.response().body == b"good"
 
 
+def test_what_is_said_again_means_what_it_meant(proxy: Proxy, worker: Worker) -> None:
+    """Heads that are repeated are judged once: by each side, and whatever else was said in between."""
+    head, chunked = get("/a").replace(b"GET", b"HEAD"), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    unmodified = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"
+    exchanges = (
+        (get("/a"), ok(b"hello"), b"hello"),
+        (get("/a"), ok(b"olleh"), b"olleh"),
+        (head, ok(b"hello")[:-5], b""),
+        (get("/a"), ok(b"four"), b"four"),
+        (get("/a"), chunked + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", b"hello"),
+        (head, chunked, b""),
+        (get("/a"), unmodified, b""),
+        (get("/a"), b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + ok(b"hello"), b"hello"),
+        (post(b"body"), ok(b"done"), b"done"),
+    )
+    client = proxy.connect()
+    for request, answer, body in [each for each in exchanges for _ in range(2)] + [*exchanges]:
+        client.send(request)
+        connection = worker.asked()
+        asked = connection.head()
+        assert asked.line == request.partition(b"\r\n")[0]
+        assert connection.exactly(4 if asked.line.startswith(b"POST") else 0) == request.partition(b"\r\n\r\n")[2]
+        connection.send(answer)
+        if b" 103 " in answer:
+            assert client.head()["Link"] == b"x"
+        response = client.response(bodiless=not body)
+        assert (response.head.line, response.body) == (answer[answer.rindex(b"HTTP") :].partition(b"\r\n")[0], body)
+
+
+def test_a_request_that_is_said_again_has_its_own_id_and_wait(proxy: Proxy, worker: Worker) -> None:
+    request = post(b"body", "Expect: 100-continue")
+    client, ids = proxy.connect(), set()
+    for _ in range(3):
+        client.send(request[:-4])
+        connection = worker.asked()
+        ids.add(connection.head()["X-Request-Id"])
+        assert client.head().line == b"HTTP/1.1 100 Continue"
+        client.send(b"body")
+        assert connection.exactly(4) == b"body"
+        connection.send(ok())
+        assert client.response().body == b"hello"
+    assert len(ids) == 3
+
+
 def test_pipelined_requests_are_answered_in_order_one_at_a_time(proxy: Proxy, worker: Worker) -> None:
     client = proxy.connect().send(get("/1") + post(b"22") + get("/3") + get("/4")[:-2])
     connection, request = worker.serve(ok(b"1"))

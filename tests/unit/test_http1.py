@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 
@@ -16,6 +15,8 @@ from tqserver.wire.http1 import (
     BadMessage,
     RequestHead,
     RequestReader,
+    ResponseHead,
+    ResponseReader,
     head_end,
     parse_request_head,
     parse_response_head,
@@ -61,17 +62,19 @@ def test_what_will_never_be_a_head(raw: bytes) -> None:
 
 
 def test_a_request_head() -> None:
-    head = parse_request_head(
+    raw = (
         b"POST /a?b HTTP/1.1\r\nhost: A:80\r\nX: 1\r\nContent-Length: 3\r\nConnection: close\r\n"
         b"Expect: 100-Continue\r\nX-Forwarded-For: 1\r\nX-Forwarded-For: 2\r\n\r\n"
     )
+    head = parse_request_head(raw)
     assert (head.method, head.target, head.path, head.minor) == (b"POST", b"/a?b", b"/a", 1)
     assert (head.host, head.lines, head.content_length, head.codings) == (b"A:80", b"\r\nX: 1", 3, None)
     assert (head.keep_alive, head.expect, head.has_body) == (False, b"100-continue", True)
-    assert head.forwarded == [(b"x-forwarded-for", b"1"), (b"x-forwarded-for", b"2")]
+    assert head.forwarded == ((b"x-forwarded-for", b"1"), (b"x-forwarded-for", b"2"))
+    assert head.size == len(raw)
 
 
-HEADS = (
+REQUESTS = (
     b"GET /a HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
     b"HEAD /b?c HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
     b"GET /a HTTP/1.0\r\nHost: a\r\nX: 1\r\n\r\n",
@@ -80,23 +83,87 @@ HEADS = (
     b"BREW /a HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
     b"GET  /a HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
     b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
+    b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
+    b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
     b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Request-Id: x\r\n\r\n",
     b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\nX-Forwarded-For: y\r\n\r\n",
 )
+RESPONSES = (
+    b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Length: 6\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nDate: now\r\n\r\n",
+    b"HTTP/1.0 200 OK\r\nDate: now\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\nDate: now\r\nContent-Length: 5\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nConnection: X, close\r\nX: 1\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nDate: now\nContent-Length: 5\r\n\r\n",
+)
 
 
-@given(st.lists(st.sampled_from(HEADS), max_size=8))
-def test_what_came_before_on_a_connection_changes_nothing(heads: list[bytes]) -> None:
-    def told(parse: Callable[[bytes], RequestHead], raw: bytes) -> object:
+def one_byte_else(raw: bytes, position: int, byte: int) -> bytes:
+    changed = bytearray(raw)
+    changed[position % len(raw)] = byte
+    return bytes(changed)
+
+
+def said(heads: tuple[bytes, ...]) -> st.SearchStrategy[list[tuple[bytes, list[int]]]]:
+    """What comes on a connection: heads that are repeated, or nearly, and where each is split."""
+    head = st.sampled_from(heads)
+    nearly = st.builds(one_byte_else, head, st.integers(0, 200), st.sampled_from(b"\r\n\0 :1aG/"))
+    followed = st.builds(bytes.__add__, head | nearly, st.sampled_from((b"", b"rest", b"\r\n\r\n", heads[0])))
+    return st.lists(st.tuples(followed, cuts), max_size=8)
+
+
+Reader = RequestReader | ResponseReader
+Told = RequestHead | ResponseHead | int | None
+
+
+def read(reader: Reader, parts: list[bytes]) -> Told:
+    """Read as a connection does; return the head, the status of a refusal, or None if it is not whole."""
+    received, searched = b"", 0
+    for part in parts:
+        received += part
         try:
-            head = parse(raw)
+            head = reader.read(received, searched)
         except BadMessage as refused:
             return refused.status
-        return [getattr(head, name) for name in RequestHead.__slots__]
+        if head is not None:
+            return head
+        searched = len(received)
+    return None
 
-    reader = RequestReader()
-    for raw in heads:
-        assert told(reader.read, raw) == told(parse_request_head, raw)
+
+def shown(told: Told) -> object:
+    return (
+        [getattr(told, name) for name in type(told).__slots__] if isinstance(told, RequestHead | ResponseHead) else told
+    )
+
+
+@given(said(REQUESTS) | said(RESPONSES), st.sampled_from((RequestReader, ResponseReader)))
+def test_what_came_before_on_a_connection_changes_nothing(
+    messages: list[tuple[bytes, list[int]]], kind: type[Reader]
+) -> None:
+    reader = kind()
+    seen: list[tuple[Told, object]] = []
+    for data, where in messages:
+        parts = pieces(data, where)
+        told = read(reader, parts)
+        assert shown(told) == shown(read(kind(), parts))
+        seen.append((told, shown(told)))
+    for told, before in seen:
+        assert shown(told) == before
+
+
+@pytest.mark.parametrize(("reader", "heads"), [(RequestReader(), REQUESTS), (ResponseReader(), RESPONSES)])
+def test_a_head_that_is_said_again_is_judged_once(reader: Reader, heads: tuple[bytes, ...]) -> None:
+    first = reader.read(heads[0])
+    assert first is not None
+    assert reader.read(heads[0] + b"more") is first
+    assert reader.read(heads[0][:-1]) is None
+    assert reader.read(heads[1]) is not first
 
 
 def test_several_connection_fields_are_one() -> None:

@@ -11,15 +11,15 @@ from tqserver.wire.messages import RouteLimits, ServerLimits
 MAX_TARGET_BYTES = 16384
 
 
-def refused_head(request: RequestHead, head_bytes: int, limits: ServerLimits) -> int | None:
-    """Judge a whole head of ``head_bytes`` bytes."""
-    if head_bytes > limits.max_header_bytes:
+def refused_head(request: RequestHead, limits: ServerLimits) -> int | None:
+    """Judge a whole head."""
+    if request.size > limits.max_header_bytes:
         return 431
     if len(request.target) > MAX_TARGET_BYTES:
         return 414
     if request.method in (b"CONNECT", b"PRI"):
         return 501  # no tunnels to elsewhere; PRI is HTTP/2 (RFC 9113 3.4)
-    if request.codings is not None and request.codings != [b"chunked"]:
+    if request.codings is not None and request.codings != (b"chunked",):
         return 501  # RFC 9112 6.1
     if request.expect and request.expect != b"100-continue":
         return 417

@@ -20,7 +20,7 @@ from tqserver.proxy.exchange import Exchange
 from tqserver.proxy.flow import BACKLOG, HIGH_WATER_BYTES, Flow
 from tqserver.proxy.forwarding import Peer
 from tqserver.proxy.relay import Relay
-from tqserver.wire.http1 import BadMessage, RequestReader, head_end
+from tqserver.wire.http1 import BadMessage, RequestReader
 
 if TYPE_CHECKING:
     from tqserver.proxy.home import Home
@@ -103,15 +103,14 @@ class Downstream(Flow):
         if data[0] in b"\r\n":  # RFC 9112 2.2: an empty line before a request is ignored
             data = data.lstrip(b"\r\n")
         try:
-            end = head_end(data, self._searched)
-            if not end:
-                self._wait_for_head(data)
-                return
-            request = self._reader.read(data[:end])
+            request = self._reader.read(data, self._searched)
         except BadMessage as error:
             self._reject(error.status, str(error))
             return
-        self._backlog = data[end:]
+        if request is None:
+            self._wait_for_head(data)
+            return
+        self._backlog = data[request.size :]
         self._searched = 0
         if self._reasons and len(self._backlog) < HIGH_WATER_BYTES:
             self.let_go(BACKLOG)
@@ -119,7 +118,7 @@ class Downstream(Flow):
         request_id = request.request_id or home.next_request_id()
         self.relay.begin(
             Exchange(request, request_id, self._peer.fields(request)),
-            refused_head(request, end, home.table.limits),
+            refused_head(request, home.table.limits),
         )
 
     def _wait_for_head(self, data: bytes) -> None:

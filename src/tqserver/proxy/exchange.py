@@ -86,14 +86,14 @@ class Exchange:
 
     ``forwarding`` are the forwarding fields' lines. ``answer_body`` reads the body of the worker's answer,
     from :meth:`response_head` on. ``avoided`` are the workers that have just failed this request.
+    ``awaits_continue``: the client sends its body when it is told to.
     ``keep_alive`` tells whether the client's connection survives this exchange.
     """
 
     __slots__ = (
-        "_appended", "_forwarding", "_framing", "_kept", "_losses", "answer_body", "avoided", "body_bytes",
-        "is_repeatable",
-        "keep_alive", "needs_fresh_connection", "phase", "request", "request_done", "request_id", "status",
-        "worker_keeps_alive",
+        "_appended", "_forwarding", "_framing", "_kept", "_losses", "answer_body", "avoided", "awaits_continue",
+        "body_bytes", "is_repeatable", "keep_alive", "needs_fresh_connection", "phase", "request", "request_done",
+        "request_id", "status", "worker_keeps_alive",
     )  # fmt: skip
 
     # --- as it goes ---------------------------------------------------------------------------------------
@@ -106,6 +106,7 @@ class Exchange:
         self.request_done = not request.has_body
         self.is_repeatable = request.method in IDEMPOTENT
         self.needs_fresh_connection = False
+        self.awaits_continue = request.expect != b""  # RFC 9110 10.1.1
         self.avoided: tuple[int, ...] = ()
         self.body_bytes = 0
         self.status = 0

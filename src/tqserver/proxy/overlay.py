@@ -22,12 +22,12 @@ _NO_LONGER_TRUE = frozenset((
 ))  # fmt: skip
 
 
-def append_to(request: RequestHead, response: ResponseHead, failure: Failure) -> bytes:
-    """Return the block for the end of this answer, and make its head true of both; b"" if it is not for it."""
+def append_to(request: RequestHead, response: ResponseHead, failure: Failure) -> tuple[ResponseHead, bytes]:
+    """Return a head that is true of this answer and the block at its end, and the block; b"" if it is not for it."""
     if not (_is_for_a_window(request) and _is_whole_document(response)):
-        return b""
-    response.lines = headers.without(response.lines, _NO_LONGER_TRUE) + b"\r\nCache-Control: no-store"
-    return block(failure)
+        return response, b""
+    lines = headers.without(response.lines, _NO_LONGER_TRUE) + b"\r\nCache-Control: no-store"
+    return response.with_lines(lines), block(failure)
 
 
 def _is_for_a_window(request: RequestHead) -> bool:

@@ -134,8 +134,8 @@ class Relay:
         client.wait(route.limits.read_timeout_seconds)
         if backlog := client.take_backlog():
             self._forward(upstream, body, backlog)
-        elif exchange.request.expect:
-            exchange.request.expect = b""
+        elif exchange.awaits_continue:
+            exchange.awaits_continue = False
             client.transport.write(CONTINUE)
         if client.is_half_closed and self._body is not None:  # the rest of it will not come
             client.transport.abort()
@@ -211,7 +211,7 @@ class Relay:
             exchange.keep_alive = False
         appended = b""
         if route.failure_beside is not None:
-            appended = overlay.append_to(exchange.request, head, route.failure_beside)
+            head, appended = overlay.append_to(exchange.request, head, route.failure_beside)
         out = exchange.response_head(head, self._home.ticker.date, appended)
         body = exchange.answer_body
         if rest:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqserver.proxy.exchange import Loss
 from tqserver.proxy.flow import OPPOSITE_FULL, Flow
-from tqserver.wire.http1 import BadMessage, head_end, parse_response_head
+from tqserver.wire.http1 import BadMessage, ResponseReader
 
 if TYPE_CHECKING:
     from tqserver.proxy.relay import Relay
@@ -26,7 +26,7 @@ class Upstream(Flow):
     """
 
     __slots__ = (
-        "_ended", "_head", "_poll", "_reads_head", "_was_used", "heard", "idle_since", "relay", "worker",
+        "_ended", "_head", "_poll", "_reader", "_reads_head", "_was_used", "heard", "idle_since", "relay", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker) -> None:
@@ -36,6 +36,7 @@ class Upstream(Flow):
         self.idle_since = 0.0
         self.heard = False
         self._head = b""  # of an answer, while it is not whole
+        self._reader = ResponseReader()
         self._reads_head = True
         self._was_used = False
         self._ended = False
@@ -101,26 +102,22 @@ class Upstream(Flow):
             self._lost(Loss.GARBLED, clean=False, reason=str(error))
 
     def _read_head(self, relay: Relay, data: bytes) -> None:
-        searched = len(self._head)
-        while True:
-            end = head_end(data, searched)
-            if not end:
-                if len(data) > MAX_HEAD_BYTES:
-                    raise BadMessage("the head of the answer does not end")
-                self._head = data
-                relay.heard_something()
-                return
-            head = parse_response_head(data[:end])
-            data, searched = data[end:], 0
-            if head.status >= 200:
-                break
-            if head.status == 101:
-                self._reads_head, self._head = False, b""
-                relay.switched(head, data)
-                return
+        head = self._reader.read(data, len(self._head))
+        while head is not None and head.status < 200 and head.status != 101:
             relay.interim(head)
+            data = data[head.size :]
+            head = self._reader.read(data)
+        if head is None:
+            if len(data) > MAX_HEAD_BYTES:
+                raise BadMessage("the head of the answer does not end")
+            self._head = data
+            relay.heard_something()
+            return
         self._reads_head, self._head = False, b""
-        relay.answered(head, data)
+        if head.status == 101:
+            relay.switched(head, data[head.size :])
+        else:
+            relay.answered(head, data[head.size :])
 
     def eof_received(self) -> None:
         """The worker has sent all it will (asyncio)."""

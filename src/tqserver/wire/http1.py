@@ -8,6 +8,7 @@ where in the bytes a message ended, and what comes after that is another message
 from __future__ import annotations
 
 import re
+from copy import copy
 
 import httptools
 
@@ -44,7 +45,7 @@ def head_end(received: bytes, searched: int = 0) -> int:
 
 
 class RequestHead:
-    """A request's head.
+    """A request's head, of ``size`` bytes. It is shared by requests that begin alike, so nobody changes it.
 
     ``lines`` are the field lines that go on as they are (see :func:`headers.part`); all else is in
     attributes. ``content_length`` is -1 if none was given; ``codings`` are the transfer codings, None for
@@ -54,29 +55,31 @@ class RequestHead:
 
     __slots__ = (
         "codings", "content_length", "expect", "forwarded", "host", "keep_alive", "lines", "method", "minor",
-        "request_id", "target", "upgrade",
+        "request_id", "size", "target", "upgrade",
     )  # fmt: skip
 
-    def __init__(self, method: bytes, target: bytes, minor: int, lines: bytes) -> None:
+    def __init__(self, method: bytes, target: bytes, minor: int, lines: bytes, size: int) -> None:
         self.method = method
         self.target = target
         self.minor = minor
         self.lines = lines
+        self.size = size
         self.host: bytes | None = None
         self.keep_alive = minor == 1
         self.content_length = -1
-        self.codings: list[bytes] | None = None
+        self.codings: tuple[bytes, ...] | None = None
         self.upgrade = b""
         self.expect = b""
         self.request_id = b""
-        self.forwarded: list[tuple[bytes, bytes]] = []
+        self.forwarded: tuple[tuple[bytes, bytes], ...] = ()
 
-    def repeated(self, method: bytes, target: bytes) -> RequestHead:
+    def repeated(self, method: bytes, target: bytes, size: int) -> RequestHead:
         """Return the head of another request with the same fields."""
-        head = RequestHead(method, target, self.minor, self.lines)
+        head = RequestHead(method, target, self.minor, self.lines, size)
         head.host = self.host
         head.keep_alive = self.keep_alive
         head.content_length = self.content_length
+        head.codings = self.codings
         head.upgrade = self.upgrade
         head.expect = self.expect
         head.request_id = self.request_id
@@ -123,7 +126,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
         raise BadMessage("the request line is not of three words") from None  # RFC 9112 3
     except KeyError:
         raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", 505) from None
-    head = RequestHead(method, target, minor, lines)
+    head = RequestHead(method, target, minor, lines, len(raw))
     _read_request_fields(head, found)
     if not target.startswith(b"/"):
         _read_absolute_target(head)
@@ -133,29 +136,41 @@ def parse_request_head(raw: bytes) -> RequestHead:
 
 
 class RequestReader:
-    """Parses the heads that come on one connection.
+    """Reads the heads that come on one connection.
 
-    Clients repeat their fields from request to request (HPACK is built on that, RFC 7541). Fields that are
-    the last request's, byte for byte, are judged again but not taken apart again.
+    Clients repeat themselves from request to request (HPACK is built on that, RFC 7541). A head that is the
+    last one again, byte for byte, was judged then and is not judged again. One of which only the request line
+    is another is judged again, but its fields are not taken apart again.
     """
 
-    __slots__ = ("_fields", "_head")
+    __slots__ = ("_fields", "_head", "_raw")
 
     def __init__(self) -> None:
-        self._fields = b""  # of the last request without a body: its version, and all that follows
-        self._head: RequestHead
+        self._raw = b""  # the last head
+        self._fields = b""  # the last head whose target was a path: its version, and all that follows
+        self._head: RequestHead  # of both
 
-    def read(self, raw: bytes) -> RequestHead:
-        """Parse one head, from its first byte to its empty line. Raises :class:`BadMessage`."""
+    def read(self, received: bytes, searched: int = 0) -> RequestHead | None:
+        """Return the head that ``received`` begins with, None if it is not whole yet. Raises :class:`BadMessage`.
+
+        ``searched`` bytes were looked at before, without finding its end.
+        """
+        if self._raw and received.startswith(self._raw):  # which ends with the only empty line in it
+            return self._head
+        end = head_end(received, searched)
+        return self._judge(received[:end]) if end else None
+
+    def _judge(self, raw: bytes) -> RequestHead:
         line_end = raw.find(b"\r\n")
         fields = raw[line_end - 8 :]
         words = raw[:line_end].split(b" ")
-        if fields == self._fields and len(words) == 3 and words[1].startswith(b"/") and b"#" not in words[1]:
+        is_path = len(words) == 3 and words[1].startswith(b"/")
+        if is_path and fields == self._fields and b"#" not in words[1]:
             _judge_request(raw)
-            return self._head.repeated(words[0], words[1])
-        head = parse_request_head(raw)
-        if words[1].startswith(b"/") and not head.has_body:
-            self._fields, self._head = fields, head
+            head = self._head.repeated(words[0], words[1], len(raw))
+        else:
+            head = parse_request_head(raw)
+        self._raw, self._fields, self._head = raw, fields if is_path else b"", head
         return head
 
 
@@ -173,7 +188,7 @@ def _read_request_fields(head: RequestHead, found: Found) -> None:
         elif name == b"content-length":
             head.content_length = int(value)
         elif name == b"transfer-encoding":
-            head.codings = headers.tokens(value)
+            head.codings = tuple(headers.tokens(value))
         elif name == b"expect":
             head.expect = value.lower()
         elif name == b"x-request-id":
@@ -181,7 +196,7 @@ def _read_request_fields(head: RequestHead, found: Found) -> None:
         elif name == b"upgrade":
             upgrade = value
         elif name.startswith((b"x-forwarded-", b"forwarded")):
-            head.forwarded.append((name, value))
+            head.forwarded += ((name, value),)
     if head.minor == 1 and head.host is None:
         raise BadMessage("Host is missing")
     if head.codings is not None and head.minor == 0:
@@ -227,15 +242,18 @@ def _obey_connection(head: RequestHead | ResponseHead, options: bytes) -> None:
 
 
 class ResponseHead:
-    """A response's head.
+    """A response's head, of ``size`` bytes. It is shared by responses that begin alike, so nobody changes it.
 
     ``reason`` is what stands behind the version, b" 200 OK". ``content_length`` is -1 if none was given;
     ``chunked`` and it exclude each other; neither means that the body ends with the connection.
     """
 
-    __slots__ = ("chunked", "content_length", "date", "keep_alive", "lines", "minor", "reason", "status", "upgrade")
+    __slots__ = (
+        "chunked", "content_length", "date", "keep_alive", "lines", "minor", "reason", "size", "status", "upgrade",
+    )  # fmt: skip
 
-    def __init__(self, status: int, reason: bytes, minor: int, lines: bytes) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, lines: bytes, size: int) -> None:
+        self.size = size
         self.status = status
         self.reason = reason
         self.minor = minor
@@ -245,6 +263,12 @@ class ResponseHead:
         self.chunked = False
         self.date = b""
         self.upgrade = b""
+
+    def with_lines(self, lines: bytes) -> ResponseHead:
+        """Return this head with other field lines."""
+        head = copy(self)
+        head.lines = lines
+        return head
 
 
 def parse_response_head(raw: bytes) -> ResponseHead:
@@ -261,9 +285,37 @@ def parse_response_head(raw: bytes) -> ResponseHead:
     minor = _VERSIONS.get(start[:8])
     if minor is None or not 100 <= status <= 599:
         raise BadMessage("not an HTTP/1 response")
-    head = ResponseHead(status, start[8:], minor, lines)
+    head = ResponseHead(status, start[8:], minor, lines, len(raw))
     _read_response_fields(head, found)
     return head
+
+
+class ResponseReader:
+    """Reads the heads that come on one connection.
+
+    Workers repeat themselves too: a head that is the last one again, Date and all, is not judged again.
+    """
+
+    __slots__ = ("_head", "_raw")
+
+    def __init__(self) -> None:
+        self._raw = b""
+        self._head: ResponseHead
+
+    def read(self, received: bytes, searched: int = 0) -> ResponseHead | None:
+        """Return the head that ``received`` begins with, None if it is not whole yet. Raises :class:`BadMessage`.
+
+        ``searched`` bytes were looked at before, without finding its end.
+        """
+        if self._raw and received.startswith(self._raw):
+            return self._head
+        end = head_end(received, searched)
+        if not end:
+            return None
+        raw = received[:end]
+        self._head = parse_response_head(raw)
+        self._raw = raw
+        return self._head
 
 
 def _read_response_fields(head: ResponseHead, found: Found) -> None:
