@@ -17,10 +17,11 @@ RUN_STAMP := .venv/.run-$(GO)
 DEV_STAMP := .venv/.dev-$(GO)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak check format lint bench-reload bench-proxy bench-routing bench-scale bench-cold lock clean
+.PHONY: help run test soak check format lint lock clean
+.PHONY: bench-reload bench-proxy bench-connections bench-routing bench-scale bench-cold
 
 help: ## Say what there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 26
 
 run: $(RUN_STAMP) ## Serve the example site on http://127.0.0.1:8080
 	@cd $(EXAMPLE) && PATH="$(CURDIR)/$(BIN):$$PATH" exec "$(CURDIR)/$(BIN)/tqserver"
@@ -47,8 +48,11 @@ lint: $(DEV_STAMP) ## Lint only
 bench-reload: $(DEV_STAMP) ## Save-to-live time beside uvicorn --reload and go build + restart
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.reload $(ARGS)
 
-bench-proxy: $(DEV_STAMP) ## Requests per second and CPU per request beside nginx (needs nginx and wrk)
+bench-proxy: $(DEV_STAMP) ## The proxy beside nginx and HAProxy: rate, latency, CPU per request (needs nginx and wrk)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.proxy $(ARGS)
+
+bench-connections: $(DEV_STAMP) ## Memory of an idle connection beside nginx (needs nginx)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.connections $(ARGS)
 
 bench-routing: $(DEV_STAMP) ## Time of one lookup among 10,000 routes
 	@$(BIN)/python bench/routing.py $(ARGS)

@@ -1,8 +1,9 @@
-"""Requests per second and CPU per request through our proxy and through nginx, to the same Go worker.
+"""Our proxy beside nginx and HAProxy, to the same Go worker: requests per second, latency, CPU per request.
 
-Both proxies and the worker are started here; the order alternates and medians are printed. Needs nginx and wrk.
+Everything is started here. The servers take turns, each round in another order, and medians are printed: of the
+figures, and of the ratio to nginx in the same round. Needs nginx and wrk; HAProxy is measured if it is there.
 
-    make bench-proxy             (ARGS="--rounds 5 --seconds 8" for more)
+    make bench-proxy             (ARGS="--rounds 5 --seconds 8 --load all" for more)
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ import argparse
 import os
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -26,117 +29,229 @@ from bench.serving import free_port, until_shows
 WORKER = """package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
 
 	"github.com/tqserver/tqserver/sdk/go/worker"
 )
 
 func main() {
-	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello, world") })
-	panic(worker.NewRuntime().StartServer(nil))
+	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			io.Copy(io.Discard, r.Body)
+		}
+		if size, err := strconv.Atoi(r.URL.Query().Get("bytes")); err == nil {
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+			w.Write(bytes.Repeat([]byte("x"), size))
+			return
+		}
+		if number := r.URL.Query().Get("number"); number != "" {
+			w.Header().Set("X-Number", number)
+		}
+		fmt.Fprint(w, "hello, world")
+	})
+	if err := worker.NewRuntime().StartServer(nil); err != nil {
+		panic(err)
+	}
 }
 """
 NGINX = """
 {user} worker_processes 1; daemon off; pid {root}/nginx.pid; error_log {root}/nginx.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections 16384; }}
 http {{
-  access_log off; keepalive_requests 1000000000;
-  upstream worker {{ server unix:{socket}; keepalive 64; keepalive_requests 1000000000; }}
+  access_log off; keepalive_requests 1000000000; client_max_body_size 0; proxy_request_buffering off;
+  upstream worker {{ server unix:{socket}; keepalive 512; keepalive_requests 1000000000; }}
   server {{ listen 127.0.0.1:{port}; location / {{
     proxy_pass http://worker; proxy_http_version 1.1; proxy_set_header Connection "";
     proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Request-Id $request_id; }} }}
 }}
 """
+HAPROXY = """
+global
+  nbthread 1
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 60s
+  timeout server 60s
+  http-reuse always
+listen proxy
+  bind 127.0.0.1:{port}
+  option forwardfor
+  http-request set-header X-Request-Id %[uuid()]
+  server worker unix@{socket}
+"""
 HEADERS = [f"X-Browser-{number}: {'value-' * 5}{number}" for number in range(14)] + [
     "Accept: text/html",
     "Accept-Language: en",
 ]
+EACH_ANOTHER = """
+local number = 0
+request = function()
+  number = number + 1
+  return wrk.format("GET", "/go?number=" .. number)
+end
+"""
+UPLOAD = """
+wrk.method = "POST"
+wrk.body = string.rep("x", 1048576)
+"""
 
 
-def wrk(port: int, seconds: int) -> float:
-    argv = ["wrk", "-t1", "-c32", f"-d{seconds}s"]
+@dataclass(frozen=True)
+class Load:
+    """What wrk asks, over how many connections; ``script`` is Lua."""
+
+    target: str = "/go"
+    connections: int = 32
+    script: str = ""
+
+
+LOADS = {
+    "small": Load(),  # the same small request, and answer, over and over
+    "each-another": Load(script=EACH_ANOTHER),  # no head is ever said again, by either side
+    "500-connections": Load(connections=500),
+    "10-KB": Load("/go?bytes=10240"),
+    "download-1-MiB": Load("/go?bytes=1048576", connections=8),
+    "upload-1-MiB": Load(connections=8, script=UPLOAD),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """Something that listens on a port, and all its processes."""
+
+    port: int
+    processes: list[psutil.Process]
+
+    def cpu_seconds(self) -> float:
+        return sum(each.user + each.system for each in (process.cpu_times() for process in self.processes))
+
+
+class Figures(NamedTuple):
+    """What one run of wrk showed."""
+
+    requests_per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float  # of the server, per request
+
+
+# --- the servers --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def started(argv: list[str | Path], **options: object) -> Iterator[psutil.Process]:
+    process = subprocess.Popen(argv, **options)  # type: ignore[call-overload]
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def start_all(stack: ExitStack, root: Path) -> dict[str, Server]:
+    """Start the servers, the one that all are compared with first."""
+    (root / "pages" / "go").mkdir(parents=True)
+    (root / "pages" / "go" / "main.go").write_text(WORKER)
+    ours = free_port()
+    environment = {**os.environ, "TQSERVER_SERVER__PORT": str(ours)}
+    control = stack.enter_context(started([sys.executable, "-m", "tqserver", "-quiet"], cwd=root, env=environment))
+    until_shows(ours, "/go", b"HTTP/1.1 200")
+    family = control.children(recursive=True)
+    proxies = [child for child in family if "proxy" in " ".join(child.cmdline())]
+    worker = next(child for child in family if child.exe().startswith(str(root.resolve())))
+    socket = next((root / ".tqserver" / "run").glob("*/w*.sock"))
+
+    # as root, nginx's workers would be nobody, who may not open our socket
+    user = "user root;" if os.geteuid() == 0 else ""
+    servers = {"nginx": start_peer(stack, root, ["nginx", "-p", root, "-c"], NGINX, socket, user)}
+    if shutil.which("haproxy"):
+        servers["HAProxy"] = start_peer(stack, root, ["haproxy", "-db", "-f"], HAPROXY, socket, user)
+    servers["tqserver"] = Server(ours, proxies)
+    alone = free_port()
+    stack.enter_context(started([worker.exe()], env={**os.environ, "PORT": str(alone)}))
+    until_shows(alone, "/go", b"HTTP/1.1 200")
+    servers["worker alone"] = Server(alone, [])
+    return servers
+
+
+def start_peer(stack: ExitStack, root: Path, argv: list[str | Path], form: str, socket: Path, user: str) -> Server:
+    port = free_port()
+    path = root / f"{argv[0]}.conf"
+    path.write_text(form.format(user=user, root=root, socket=socket, port=port))
+    process = stack.enter_context(started([*argv, path]))
+    until_shows(port, "/go", b"HTTP/1.1 200")
+    return Server(port, [process, *process.children()])
+
+
+# --- measuring ----------------------------------------------------------------------------------------------
+
+
+def run_wrk(server: Server, load: Load, seconds: int, script: Path) -> Figures:
+    script.write_text(load.script)
+    argv = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
     for header in HEADERS:
         argv += ["-H", header]
-    printed = subprocess.run([*argv, f"http://127.0.0.1:{port}/go"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"Requests/sec:\s+([\d.]+)", printed)
-    if found is None or "Non-2xx" in printed or "Socket errors" in printed:
+    before = server.cpu_seconds()
+    argv.append(f"http://127.0.0.1:{server.port}{load.target}")
+    printed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    spent = server.cpu_seconds() - before
+    total = re.search(r"(\d+) requests in", printed)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", printed)
+    if total is None or rate is None or "Non-2xx" in printed or "Socket errors" in printed:
         raise SystemExit(printed)
-    return float(found[1])
+    return Figures(float(rate[1]), latency_ms(printed, 50), latency_ms(printed, 99), spent / int(total[1]) * 1e6)
 
 
-def cpu_seconds(pids: list[int]) -> float:
-    return sum(t.user + t.system for t in (psutil.Process(pid).cpu_times() for pid in pids))
+def latency_ms(printed: str, percent: int) -> float:
+    found = re.search(rf"{percent}%\s+([\d.]+)(us|ms|s)", printed)
+    assert found is not None, printed
+    return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]
+
+
+def measure(
+    servers: dict[str, Server], load: Load, rounds: int, seconds: int, script: Path
+) -> dict[str, list[Figures]]:
+    found: dict[str, list[Figures]] = {name: [] for name in servers}
+    for number in range(rounds):
+        names = list(servers)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            found[name].append(run_wrk(servers[name], load, seconds, script))
+    return found
+
+
+def report(title: str, found: dict[str, list[Figures]]) -> None:
+    print(f"\n{title:16} {'req/s':>8} {'of nginx':>9} {'p50 ms':>8} {'p99 ms':>8} {'CPU us/req':>11} {'of nginx':>9}")
+    base = found["nginx"]
+    for name, rows in found.items():
+        rate, p50, p99, cpu = (statistics.median(column) for column in zip(*rows, strict=True))
+        faster = statistics.median(
+            a.requests_per_second / b.requests_per_second for a, b in zip(rows, base, strict=True)
+        )
+        dearer = statistics.median(a.cpu_us / b.cpu_us for a, b in zip(rows, base, strict=True))
+        cost = f"{cpu:11.1f} {dearer:9.2f}" if cpu else ""
+        print(f"{name:16} {rate:8.0f} {faster:9.2f} {p50:8.2f} {p99:8.2f} {cost}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--load", choices=[*LOADS, "all"], default="small")
     options = parser.parse_args()
     for tool in ("nginx", "wrk"):
         if shutil.which(tool) is None:
             raise SystemExit(f"{tool} is missing: apt-get install {tool}")
-    with tempfile.TemporaryDirectory() as directory:
-        run(Path(directory), options.rounds, options.seconds)
-
-
-def run(root: Path, rounds: int, seconds: int) -> None:
-    (root / "pages" / "go").mkdir(parents=True)
-    (root / "pages" / "go" / "main.go").write_text(WORKER)
-    ports = {"tqserver": free_port(), "nginx": free_port()}
-    environment = {**os.environ, "TQSERVER_SERVER__PORT": str(ports["tqserver"])}
-    server = subprocess.Popen([sys.executable, "-m", "tqserver", "-quiet"], cwd=root, env=environment)
-    nginx: subprocess.Popen[bytes] | None = None
-    try:
-        until_shows(ports["tqserver"], "/go", b"HTTP/1.1 200")
-        socket = next((root / ".tqserver" / "run").glob("*/w*.sock"))
-        (root / "nginx.conf").write_text(
-            NGINX.format(
-                # as root, its workers would be nobody, who may not open our socket
-                user="user root;" if os.geteuid() == 0 else "",
-                root=root,
-                socket=socket,
-                port=ports["nginx"],
-            )
-        )
-        nginx = subprocess.Popen(["nginx", "-c", root / "nginx.conf", "-p", root])
-        until_shows(ports["nginx"], "/go", b"HTTP/1.1 200")
-        family = psutil.Process(server.pid).children(recursive=True)
-        pids = {
-            "tqserver": [child.pid for child in family if "proxy" in " ".join(child.cmdline())],
-            "nginx": [nginx.pid, *(child.pid for child in psutil.Process(nginx.pid).children())],
-        }
-        report(measure(ports, pids, rounds, seconds))
-    finally:
-        if nginx is not None:
-            nginx.send_signal(signal.SIGTERM)
-            nginx.wait()
-        server.terminate()
-        server.wait()
-
-
-def measure(
-    ports: dict[str, int], pids: dict[str, list[int]], rounds: int, seconds: int
-) -> dict[str, list[tuple[float, float]]]:
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ports}
-    for _ in range(rounds):
-        for name, port in ports.items():
-            before, begun = cpu_seconds(pids[name]), time.perf_counter()
-            rate = wrk(port, seconds)
-            spent = cpu_seconds(pids[name]) - before
-            found[name].append((rate, spent / (rate * (time.perf_counter() - begun)) * 1e6))
-    return found
-
-
-def report(found: dict[str, list[tuple[float, float]]]) -> None:
-    medians = {
-        name: (statistics.median(rate for rate, _ in rows), statistics.median(cpu for _, cpu in rows))
-        for name, rows in found.items()
-    }
-    print(f"{'':10} {'req/s':>9} {'of nginx':>9} {'CPU us/req':>11}")
-    for name, (rate, cpu) in medians.items():
-        print(f"{name:10} {rate:9.0f} {rate / medians['nginx'][0]:9.2f} {cpu:11.1f}")
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
+        root = Path(directory)
+        servers = start_all(stack, root)
+        for title in LOADS if options.load == "all" else (options.load,):
+            report(title, measure(servers, LOADS[title], options.rounds, options.seconds, root / "wrk.lua"))
 
 
 if __name__ == "__main__":
