@@ -13,7 +13,7 @@ from tqserver.build.fingerprint import digest_of
 from tqserver.build.runtimes.base import Inputs, Job, Project, Runtime
 from tqserver.build.store import Store
 from tqserver.host import clock
-from tqserver.model.errors import Location, PageError
+from tqserver.model.errors import BuildError, Location, PageError
 from tqserver.model.pages import Page
 
 
@@ -84,8 +84,20 @@ class Pipeline:
         the disk itself, may have seen something else than the digest says.
         """
         begun = clock.monotonic()
+        path = self._store.path_of(source.digest)
         if self._store.has(source.digest):
-            return Artifact(source.digest, self._store.path_of(source.digest), 0.0, reused=True)
+            return Artifact(source.digest, path, 0.0, reused=True)
+        try:
+            await self._make(page, source)
+        except OSError as error:
+            raise BuildError(
+                f"the artifact cannot be written to {path.parent.parent}: {error.strerror}",
+                remedy="free or repair that disk, or set workers.temp_dir to a directory of another; then save again",
+            ) from error
+        return Artifact(source.digest, path, clock.monotonic() - begun, reused=False)
+
+    async def _make(self, page: Page, source: Source) -> None:
+        """Build it in a scratch directory and publish it. Raises OSError, besides what :meth:`build` does."""
         runtime = self._runtimes[page.runtime]
         with self._store.scratch() as scratch:
             output = scratch / "artifact"
@@ -107,8 +119,7 @@ class Pipeline:
                     raise Unsettled(f"{page.name} changed while it was built")
             else:
                 await runtime.build(job)
-            path = self._store.publish(output, source.digest)
-        return Artifact(source.digest, path, clock.monotonic() - begun, reused=False)
+            self._store.publish(output, source.digest)
 
 
 def _outside(page: Page, paths: Iterable[Path]) -> frozenset[str]:
