@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tqserver.wire.bodies import LAST_CHUNK, Body, ChunkedBody, EndlessBody, LengthBody, chunk
 from tqserver.wire.http1 import (
+    KEPT_HEAD_BYTES,
     BadMessage,
     RequestHead,
     RequestReader,
@@ -82,6 +83,9 @@ REQUESTS = (
     b"GET /#a HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
     b"BREW /a HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
     b"GET  /a HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
+    b"GET /a xHTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
+    b"GET /a\r\nA: HTTP/1.1\r\nHost: a\r\nX: 1\r\n\r\n",
+    b"GET /a\r\nHost: a\r\nX: 1\r\n\r\n",
     b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
     b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n",
     b"POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
@@ -164,6 +168,8 @@ def test_a_head_that_is_said_again_is_judged_once(reader: Reader, heads: tuple[b
     assert reader.read(heads[0] + b"more") is first
     assert reader.read(heads[0][:-1]) is None
     assert reader.read(heads[1]) is not first
+    long = heads[1][:-2] + b"X: " + b"x" * KEPT_HEAD_BYTES + b"\r\n\r\n"
+    assert reader.read(long) is not reader.read(long)  # an idle connection stays small
 
 
 def test_several_connection_fields_are_one() -> None:

@@ -24,6 +24,7 @@ class BadMessage(ValueError):
         self.status = status
 
 
+KEPT_HEAD_BYTES = 4096  # a longer one is not kept to be compared with the next
 _NEVER_IN_A_HEAD = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|(?<!\r)\n|\r(?=[^\n])")
 
 
@@ -143,12 +144,12 @@ class RequestReader:
     is another is judged again, but its fields are not taken apart again.
     """
 
-    __slots__ = ("_fields", "_head", "_raw")
+    __slots__ = ("_fields_at", "_head", "_raw")
 
     def __init__(self) -> None:
-        self._raw = b""  # the last head
-        self._fields = b""  # the last head whose target was a path: its version, and all that follows
-        self._head: RequestHead  # of both
+        self._raw = b""  # the last head whose target was a path
+        self._fields_at = 0  # in it: its version, and all that follows
+        self._head: RequestHead
 
     def read(self, received: bytes, searched: int = 0) -> RequestHead | None:
         """Return the head that ``received`` begins with, None if it is not whole yet. Raises :class:`BadMessage`.
@@ -161,22 +162,24 @@ class RequestReader:
         return self._judge(received[:end]) if end else None
 
     def _judge(self, raw: bytes) -> RequestHead:
-        line_end = raw.find(b"\r\n")
-        fields = raw[line_end - 8 :]
-        words = raw[:line_end].split(b" ")
+        line = raw[: raw.find(b"\r\n")]
+        words = line.split(b" ")
+        fields_at = len(line) - len(words[-1])
         is_path = len(words) == 3 and words[1].startswith(b"/")
-        if is_path and fields == self._fields and b"#" not in words[1]:
+        if is_path and b"#" not in words[1] and raw[fields_at:] == self._raw[self._fields_at :]:
             _judge_request(raw)
             head = self._head.repeated(words[0], words[1], len(raw))
         else:
             head = parse_request_head(raw)
-        self._raw, self._fields, self._head = raw, fields if is_path else b"", head
+        if is_path and len(raw) <= KEPT_HEAD_BYTES:
+            self._raw, self._fields_at, self._head = raw, fields_at, head
         return head
 
 
 def _read_request_fields(head: RequestHead, found: Found) -> None:
     upgrade = b""
     options = None
+    forwarded = []
     for spelled, padded in found:
         name, value = spelled.lower(), padded.rstrip()
         if name == b"host":
@@ -196,7 +199,8 @@ def _read_request_fields(head: RequestHead, found: Found) -> None:
         elif name == b"upgrade":
             upgrade = value
         elif name.startswith((b"x-forwarded-", b"forwarded")):
-            head.forwarded += ((name, value),)
+            forwarded.append((name, value))
+    head.forwarded = tuple(forwarded)
     if head.minor == 1 and head.host is None:
         raise BadMessage("Host is missing")
     if head.codings is not None and head.minor == 0:
@@ -313,9 +317,10 @@ class ResponseReader:
         if not end:
             return None
         raw = received[:end]
-        self._head = parse_response_head(raw)
-        self._raw = raw
-        return self._head
+        head = parse_response_head(raw)
+        if end <= KEPT_HEAD_BYTES:
+            self._raw, self._head = raw, head
+        return head
 
 
 def _read_response_fields(head: ResponseHead, found: Found) -> None:
