@@ -18,18 +18,18 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.proxy import HEADERS, Server, start_all
+from bench.proxy import HEADERS, Measured, start_all
 
 REQUEST = "".join(line + "\r\n" for line in ("GET /go HTTP/1.1", "Host: localhost", *HEADERS, "")).encode()
 WARM_UP = 200
 SETTLE_SECONDS = 2.0
 
 
-def resident_bytes(server: Server) -> int:
+def resident_bytes(server: Measured) -> int:
     return sum(process.memory_info().rss for process in server.processes)
 
 
-def connect(server: Server) -> socket.socket:
+def connect(server: Measured) -> socket.socket:
     """Open a connection and ask once."""
     client = socket.create_connection(("127.0.0.1", server.port), 10)
     client.sendall(REQUEST)
@@ -42,7 +42,7 @@ def connect(server: Server) -> socket.socket:
     return client
 
 
-def bytes_each(server: Server, connections: int) -> float:
+def bytes_each(server: Measured, connections: int) -> float:
     """Return how many bytes one idle connection takes up."""
     for _ in range(WARM_UP):
         connect(server).close()

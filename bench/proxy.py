@@ -15,7 +15,6 @@ import re
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +24,7 @@ from typing import NamedTuple
 
 import psutil
 
-from bench.serving import free_port, until_shows
+from bench.serving import Server, free_port, until_shows
 
 WORKER = """package main
 
@@ -168,7 +167,7 @@ LOADS = {
 
 
 @dataclass(frozen=True)
-class Server:
+class Measured:
     """Something that listens on a port, and all its processes."""
 
     port: int
@@ -200,16 +199,13 @@ def started(argv: list[str | Path], **options: object) -> Iterator[psutil.Proces
         process.wait()
 
 
-def start_all(stack: ExitStack, root: Path) -> dict[str, Server]:
+def start_all(stack: ExitStack, root: Path) -> dict[str, Measured]:
     """Start the servers, the one that all are compared with first."""
     (root / "pages" / "go").mkdir(parents=True)
     (root / "pages" / "go" / "main.go").write_text(WORKER)
-    ours = free_port()
-    environment = {**os.environ, "TQSERVER_SERVER__PORT": str(ours)}
-    control = stack.enter_context(started([sys.executable, "-m", "tqserver", "-quiet"], cwd=root, env=environment))
-    until_shows(ours, "/go", b"HTTP/1.1 200")
-    family = control.children(recursive=True)
-    proxies = [child for child in family if "proxy" in " ".join(child.cmdline())]
+    ours = stack.enter_context(Server(root))
+    until_shows(ours.port, "/go", b"HTTP/1.1 200")
+    family = ours.control.children(recursive=True)
     worker = next(child for child in family if child.exe().startswith(str(root.resolve())))
     socket = next((root / ".tqserver" / "run").glob("*/w*.sock"))
 
@@ -220,26 +216,26 @@ def start_all(stack: ExitStack, root: Path) -> dict[str, Server]:
         for name, (argv, form) in PEERS.items()
         if shutil.which(argv[0])
     }
-    servers["tqserver"] = Server(ours, proxies)
+    servers["tqserver"] = Measured(ours.port, ours.proxies)
     alone = free_port()
     stack.enter_context(started([worker.exe()], env={**os.environ, "PORT": str(alone)}))
     until_shows(alone, "/go", b"HTTP/1.1 200")
-    servers["worker alone"] = Server(alone, [])
+    servers["worker alone"] = Measured(alone, [])
     return servers
 
 
-def start_peer(stack: ExitStack, argv: list[str], path: Path, form: str, **filled_in: object) -> Server:
+def start_peer(stack: ExitStack, argv: list[str], path: Path, form: str, **filled_in: object) -> Measured:
     port = free_port()
     path.write_text(form.format(port=port, **filled_in))
     process = stack.enter_context(started([*argv, path]))
     until_shows(port, "/go", b"HTTP/1.1 200")
-    return Server(port, [process, *process.children()])
+    return Measured(port, [process, *process.children()])
 
 
 # --- measuring ----------------------------------------------------------------------------------------------
 
 
-def run_wrk(server: Server, load: Load, seconds: int, script: Path) -> Figures:
+def run_wrk(server: Measured, load: Load, seconds: int, script: Path) -> Figures:
     script.write_text(load.script)
     argv = ["wrk", "-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
     for header in HEADERS:
@@ -262,7 +258,7 @@ def latency_ms(printed: str, percent: int) -> float:
 
 
 def measure(
-    servers: dict[str, Server], load: Load, rounds: int, seconds: int, script: Path
+    servers: dict[str, Measured], load: Load, rounds: int, seconds: int, script: Path
 ) -> dict[str, list[Figures]]:
     found: dict[str, list[Figures]] = {name: [] for name in servers}
     for number in range(rounds):
