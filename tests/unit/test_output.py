@@ -113,6 +113,7 @@ def test_an_error_for_programs_is_the_document() -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (0.00042, "0.4 ms"),
         (0.0264, "26 ms"),
         (1.95, "1.9 s"),
         (12.3, "12 s"),

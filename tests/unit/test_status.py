@@ -62,10 +62,16 @@ def test_workers_that_are_not_ready() -> None:
 
 
 def test_traffic_has_columns_once_it_is_counted() -> None:
-    counted = dataclasses.replace(LIVE, traffic=TrafficStatus(1200, 0, 3, 1, 4.25))
+    counted = dataclasses.replace(LIVE, traffic=TrafficStatus(1200, 0, 3, 1, 4.25, 0.0004, 1.25))
     row = rows(counted, BROKEN)[0]
     assert (row["REQUESTS"], row["REQ/S"], row["IN FLIGHT"], row["WAITING"]) == ("1200", "4.2", "3", "1")
+    assert (row["P50"], row["P99"]) == ("0.4 ms", "1.2 s")
     assert "REQUESTS" not in rows(LIVE)[0]
+
+
+def test_latency_of_a_page_that_nobody_asked_lately_is_not_known() -> None:
+    row = rows(dataclasses.replace(LIVE, traffic=TrafficStatus(1200, 0, 0, 0, 0.0)))[0]
+    assert (row["P50"], row["P99"]) == ("", "")
 
 
 def test_what_is_wrong() -> None:

@@ -223,7 +223,9 @@ def megabytes(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long, in the two largest units: "340 ms", "12 s", "3 min 5 s", "2 h 10 min", "4 d 3 h"."""
+    """How long, in the two largest units: "0.4 ms", "340 ms", "12 s", "3 min 5 s", "2 h 10 min", "4 d 3 h"."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 10:

@@ -122,9 +122,17 @@ def _page(running: Running, name: str, workers: Sequence[WorkerProcess]) -> Page
 def _traffic(running: Running, page: str) -> TrafficStatus | None:
     if not running.loads.has_heard:
         return None
-    load = running.loads.page(page)
-    rate = running.loads.requests_per_second(page, clock.monotonic())
-    return TrafficStatus(load.requests, load.failures, load.in_flight, load.waiting, rate)
+    loads, now = running.loads, clock.monotonic()
+    load = loads.page(page)
+    return TrafficStatus(
+        load.requests,
+        load.failures,
+        load.in_flight,
+        load.waiting,
+        loads.requests_per_second(page, now),
+        loads.latency(page, 0.5, now),
+        loads.latency(page, 0.99, now),
+    )
 
 
 def _worker(running: Running, worker: WorkerProcess) -> WorkerStatus:

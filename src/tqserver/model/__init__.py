@@ -9,5 +9,6 @@ kinds      how a value of each kind of setting is written
 config     every setting: its kind, default, meaning
 given      what the file and the environment give, each value with its place
 settings   text to config: strict, with file, line and column
+latency    how long answers take: buckets, and what counts tell
 status     what is the case, as shown to people and programs
 """

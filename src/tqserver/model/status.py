@@ -38,13 +38,19 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class TrafficStatus:
-    """What the proxies counted for a page since the server started; the rate is that of the last seconds."""
+    """What the proxies counted for a page since the server started; the rate is that of the last seconds.
+
+    Half of the answers of the last minute took at most ``p50_seconds``, 99 of 100 ``p99_seconds``, each from the
+    request's head to the end of the answer; None if there were none.
+    """
 
     requests: int
     failures: int  # answered by a proxy itself with 5xx
     in_flight: int
     waiting: int  # for a worker
     requests_per_second: float
+    p50_seconds: float | None = None
+    p99_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

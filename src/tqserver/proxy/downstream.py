@@ -137,6 +137,7 @@ class Downstream(Flow):
     def _reject(self, status: int, detail: str = "") -> None:
         """What came is not a request: answer, and read nothing more."""
         reply = replies.Reply(status, self._home.next_request_id(), keep_alive=False, detail=detail)
+        self._home.table.nobody.codes[status // 100] += 1
         self.transport.write(self._home.render(reply, None))
         self._linger()
 

@@ -295,8 +295,9 @@ class Exchange:
         """The rest of the request is malformed (400) or too large (413)."""
         return CUT if self.phase is Phase.ANSWERING else Verdict(Then.REPLY, status)
 
-    def reply(self) -> bool:
+    def reply(self, status: int) -> bool:
         """The proxy answers in the worker's place: return whether the client's connection survives it."""
         self.phase = Phase.DONE
+        self.status = status
         self.keep_alive = self.keep_alive and self.request_done
         return self.keep_alive

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tqserver.host import clock
 from tqserver.proxy import overlay, replies
 from tqserver.proxy.admission import refused_body
 from tqserver.proxy.exchange import CONTINUE, Exchange, Loss, Phase, Then, Verdict
@@ -17,6 +18,7 @@ from tqserver.proxy.table import Route, Worker
 from tqserver.proxy.tunnel import CLOSE_SERVICE_RESTART, FrameBoundary
 from tqserver.proxy.upstream import Upstream
 from tqserver.wire.bodies import ChunkedBody, LengthBody
+from tqserver.wire.headers import is_event_stream
 from tqserver.wire.http1 import BadMessage, ResponseHead
 from tqserver.wire.messages import Failure
 
@@ -32,9 +34,12 @@ class Relay:
     one, ``upstream`` while it has a connection.
     """
 
-    __slots__ = ("_body", "_frames", "_home", "_is_waiting", "client", "exchange", "route", "upstream", "worker")
+    __slots__ = (
+        "_begun", "_body", "_frames", "_home", "_is_waiting", "client", "exchange", "route", "upstream", "worker",
+    )  # fmt: skip
 
     def __init__(self, client: Downstream, home: Home) -> None:
+        self._begun = 0.0  # when the head was there; 0 once the request is counted
         self._home = home
         self._body: LengthBody | ChunkedBody | None = None  # what is still to come of the request
         self._frames: FrameBoundary | None = None
@@ -50,6 +55,7 @@ class Relay:
     def begin(self, exchange: Exchange, refused: int | None) -> None:
         """Take on a request, or answer it with the status that its head is ``refused`` with."""
         self.exchange = exchange
+        self._begun = clock.monotonic()
         if refused is not None:
             self.reply(refused)
             return
@@ -194,6 +200,7 @@ class Relay:
         exchange, upstream, client = self.exchange, self.upstream, self.client
         assert exchange is not None and upstream is not None
         client.transport.write(exchange.switch(head) + rest)
+        self._count(exchange)
         client.deadline = math.inf  # its ends watch over it; of a client that vanished, TCP keep-alive tells
         if exchange.request.upgrade.lower() == b"websocket":
             self._frames = FrameBoundary()
@@ -221,6 +228,8 @@ class Relay:
         else:
             client.transport.write(out)
             self.heard_something()
+            if is_event_stream(head.lines):
+                self._count(exchange)
 
     def answer_body(self, received: bytes) -> None:
         """More of the answer's body, or of what is no longer HTTP. Raises :class:`BadMessage`."""
@@ -267,11 +276,20 @@ class Relay:
 
     def _forget(self) -> None:
         """There is no request any more."""
+        if self.exchange is not None:
+            self._count(self.exchange)
         self._leave_page()
         self.exchange = None
         self._body = None
         self._frames = None
         self._is_waiting = False
+
+    def _count(self, exchange: Exchange) -> None:
+        """It is answered: in whole, or with what now lasts as long as both sides like. It counts once."""
+        if self._begun:
+            page = self.route.page if self.route is not None else self._home.table.nobody
+            page.answered(exchange.status, clock.monotonic() - self._begun)
+            self._begun = 0.0
 
     # --- it does not ----------------------------------------------------------------------------------------
 
@@ -307,7 +325,7 @@ class Relay:
         self._drop_upstream()
         if self.client.is_last:
             exchange.keep_alive = False
-        reply = replies.Reply(status, exchange.request_id, exchange.reply(), detail, failure)
+        reply = replies.Reply(status, exchange.request_id, exchange.reply(status), detail, failure)
         if status >= 500 and self.route is not None:
             self.route.page.failures += 1
             if failure is None:  # that one control has logged, once and not for each request
@@ -323,6 +341,8 @@ class Relay:
 
     def _cut_off(self, exchange: Exchange, reason: str) -> None:
         """End an answer that is not whole."""
+        if self.route is not None:
+            self.route.page.cut += 1
         self._home.note_cut(self.route.page.name if self.route else "", exchange.request_id, reason)
         self._drop_upstream()
         self._forget()

@@ -26,14 +26,14 @@ from tqserver.host.signals import SignalHandlers
 from tqserver.host.sockets import BACKLOG
 from tqserver.host.tasks import TaskOwner
 from tqserver.proxy.connections import Connections
-from tqserver.proxy.counters import count
+from tqserver.proxy.counters import Counts
 from tqserver.proxy.dispatch import Dispatcher
 from tqserver.proxy.downstream import Downstream
 from tqserver.proxy.home import Home
 from tqserver.proxy.link import Link
 from tqserver.proxy.table import Table
 from tqserver.proxy.ticker import Ticker
-from tqserver.wire.messages import Counters, Cut, Hello, Leave, Snapshot, ToProxy
+from tqserver.wire.messages import Cut, Hello, Leave, Snapshot, ToProxy
 
 TERM_DEADLINE_SECONDS = 30.0  # when a signal and not control says to leave
 TICKS_PER_COUNT = 2
@@ -55,12 +55,12 @@ class Server:
         self._ticker = Ticker(self._tick)
         self._link = Link(self._on_message, self._on_link_lost)
         self._table = Table()
+        self._counts = Counts(self._table)
         self._connections = Connections(self._tasks, self._ticker)
         self._dispatcher = Dispatcher(self._table, self._connections, self._link.send)
         self._home = Home(self._table, self._dispatcher, self._ticker)
         self._is_listening = False
         self._ticks = 0
-        self._counted: Counters | None = None
         self._leave_by = 0.0
 
     async def run(self, link: int) -> int:
@@ -117,9 +117,7 @@ class Server:
             self._look_whether_left()
 
     def _send_counters(self) -> None:
-        counters = count(len(self._home.clients), self._table)
-        if counters != self._counted:
-            self._counted = counters
+        if (counters := self._counts.news(len(self._home.clients))) is not None:
             self._link.send(counters)
 
     # --- the end --------------------------------------------------------------------------------------------
@@ -151,12 +149,12 @@ class Server:
         self._look_whether_left()
 
     def _look_whether_left(self) -> None:
-        if not self._home.clients:
-            self._finish(EXIT_LEFT)
-        elif self._ticker.now >= self._leave_by:
-            for client in list(self._home.clients):
-                client.give_up()
-            self._finish(EXIT_LEFT)
+        if self._home.clients and self._ticker.now < self._leave_by:
+            return
+        for client in list(self._home.clients):
+            client.give_up()
+        self._send_counters()
+        self._finish(EXIT_LEFT)
 
     def _on_link_lost(self) -> None:
         """Nobody would tell when workers go: close all at once, so that another can take over."""

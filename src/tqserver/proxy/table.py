@@ -7,9 +7,11 @@ wait.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from tqserver.model.config import DEV, PROD
+from tqserver.model.latency import BOUNDS, BUCKETS
 from tqserver.model.routing import Pattern, RouteTable, normalise
 from tqserver.proxy.forwarding import networks
 from tqserver.wire.http1 import BadMessage
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tqserver.proxy.upstream import Upstream
 
 CACHED_PATHS = 4096
+STATUS_CLASSES = 6  # the first digit of a status; 0 is none: the client left before there was an answer
 
 
 class Worker:
@@ -52,9 +55,16 @@ class Worker:
 
 
 class Page:
-    """A page as it is. ``waiting`` are the requests held until it has a worker, the first first."""
+    """A page as it is. ``waiting`` are the requests held until it has a worker, the first first.
 
-    __slots__ = ("demanded", "failures", "in_flight", "name", "requests", "turn", "waiting")
+    What is counted is what came since control was last told: ``requests`` that began, ``failures`` that were
+    answered here with 5xx, answers that were ``cut`` short, and by :meth:`answered` what ended.
+    """
+
+    __slots__ = (
+        "codes", "cut", "demanded", "durations", "failures", "in_flight", "name", "requests", "seconds", "turn",
+        "waiting",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -63,7 +73,17 @@ class Page:
         self.turn = 0
         self.requests = 0
         self.failures = 0
+        self.cut = 0
+        self.codes = [0] * STATUS_CLASSES
+        self.durations = [0] * BUCKETS
+        self.seconds = 0.0
         self.in_flight = 0
+
+    def answered(self, status: int, seconds: float) -> None:
+        """Count a request with the status it was answered with, 0 for none, and how long that took."""
+        self.codes[status // 100] += 1
+        self.durations[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
 
 
 class Route:
@@ -85,13 +105,17 @@ class Route:
 
 
 class Table:
-    """The latest snapshot. :meth:`apply` replaces all of it between two requests."""
+    """The latest snapshot. :meth:`apply` replaces all of it between two requests.
+
+    ``nobody`` counts the requests that no page answers.
+    """
 
     def __init__(self) -> None:
         self.workers: dict[int, Worker] = {}
         self.pages: dict[str, Page] = {}
         self._patterns: list[tuple[str, str]] = []  # and the pages that they lead to
         self._matcher: RouteTable[str] = RouteTable(())
+        self.nobody = Page("")
         self._take(Snapshot(version=0, mode=PROD, routes=[]))
 
     def _take(self, snapshot: Snapshot) -> None:

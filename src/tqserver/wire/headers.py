@@ -76,6 +76,11 @@ def value_of(lines: bytes, name: bytes) -> bytes:
     return b", ".join(values)
 
 
+def is_event_stream(lines: bytes) -> bool:
+    """Tell whether these are the fields of server-sent events (HTML 9.2), which go on as long as somebody listens."""
+    return value_of(lines, b"content-type").partition(b";")[0].strip().lower() == b"text/event-stream"
+
+
 def tokens(content: bytes) -> list[bytes]:
     """Return the members of a comma-separated list, in lower case (RFC 9110 5.6.1)."""
     return [token for token in (part.strip() for part in content.lower().split(b",")) if token]

@@ -139,13 +139,22 @@ class Refused(Message, frozen=True):
 
 
 class RouteCount(Value, frozen=True):
-    """Counts of one page since the proxy started."""
+    """What one page has now, ``in_flight`` and ``waiting``; all else is what came since the proxy last counted.
 
-    page: str
-    requests: int
+    Each request that was answered is in ``codes``, by the first digit of its status (0: the client left before there
+    was one), in ``durations``, by bucket of :data:`tqserver.model.latency.BOUNDS`, and in the sum of ``seconds``. The
+    lists are empty if there was none.
+    """
+
+    page: str  # "": the requests that no page answered
+    requests: int  # that began
     failures: int  # answered by the proxy itself with 5xx
     in_flight: int
     waiting: int
+    cut: int = 0  # answers that were cut short
+    codes: list[int] = []
+    durations: list[int] = []
+    seconds: float = 0.0
 
 
 class WorkerCount(Value, frozen=True):
@@ -158,7 +167,10 @@ class WorkerCount(Value, frozen=True):
 
 
 class Counters(Message, frozen=True):
-    """Sent about once a second when something changed."""
+    """Sent about once a second when something changed.
+
+    ``routes`` are the pages that had anything since the last time, or have something in flight.
+    """
 
     connections: int
     routes: list[RouteCount]

@@ -86,16 +86,18 @@ def table_of(status: Status) -> tuple[list[Column], list[list[Cell]]]:
     counted = any(page.traffic is not None for page in status.pages)
     if counted:
         columns += [
-            Column("REQUESTS", right=True, drop=6),
+            Column("REQUESTS", right=True, drop=7),
             Column("REQ/S", right=True, drop=4),
-            Column("IN FLIGHT", right=True, drop=5),
-            Column("WAITING", right=True, drop=7),
+            Column("P50", right=True, drop=10),
+            Column("P99", right=True, drop=5),
+            Column("IN FLIGHT", right=True, drop=6),
+            Column("WAITING", right=True, drop=8),
         ]
     columns += [
         Column("MEMORY", right=True, drop=3),
-        Column("RESTARTS", right=True, drop=8),
-        Column("RELOAD", right=True, drop=9),
-        Column("RUNTIME", drop=10),
+        Column("RESTARTS", right=True, drop=9),
+        Column("RELOAD", right=True, drop=11),
+        Column("RUNTIME", drop=12),
     ]
     pages = sorted(status.pages, key=lambda page: page.route)
     return columns, [_row(page, counted=counted) for page in pages]
@@ -112,13 +114,12 @@ def _row(page: PageStatus, *, counted: bool) -> list[Cell]:
     ]
     if counted:
         row += _traffic(page)
-    reload = duration(page.last_reload_seconds) if page.last_reload_seconds is not None else ""
     memory = sum(worker.memory_bytes for worker in page.workers)
     return [
         *row,
         Cell(megabytes(memory) if memory else ""),
         Cell(str(page.restarts or ""), CAUTION),
-        Cell(reload),
+        _time(page.last_reload_seconds),
         Cell(page.runtime, DIM),
     ]
 
@@ -126,14 +127,20 @@ def _row(page: PageStatus, *, counted: bool) -> list[Cell]:
 def _traffic(page: PageStatus) -> list[Cell]:
     counts = page.traffic
     if counts is None:
-        return [Cell("")] * 4
+        return [Cell("")] * 6
     rate = counts.requests_per_second
     return [
         Cell(str(counts.requests)),
         Cell(f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"),
+        _time(counts.p50_seconds),
+        _time(counts.p99_seconds),
         Cell(str(counts.in_flight)),
         Cell(str(counts.waiting), CAUTION if counts.waiting else ""),
     ]
+
+
+def _time(seconds: float | None) -> Cell:
+    return Cell(duration(seconds) if seconds is not None else "")
 
 
 def troubles(status: Status) -> list[Sequence[Cell]]:
