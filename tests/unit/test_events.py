@@ -66,12 +66,57 @@ async def test_a_follower_misses_none_and_repeats_none() -> None:
 def test_what_events_of_a_page_add_up_to() -> None:
     events = Events()
     take(events, "revision.live", page="p", seconds=0.02)
-    take(events, "worker.exited", page="p", reason="status 0")  # was told to
+    take(events, "worker.exited", page="p", cause="died", reason="status 0")  # was told to
     assert events.of_page("p").restarts == 0
-    take(events, "worker.exited", "error", page="p", reason="killed by SIGKILL")
+    take(events, "worker.exited", "error", page="p", cause="died", reason="killed by SIGKILL")
     history = events.of_page("p")
     assert (history.restarts, history.last_exit, history.last_reload_seconds) == (1, "killed by SIGKILL", 0.02)
     assert history.failed_at == MOMENT
     take(events, "page.gone", page="p")
     assert events.of_page("p").restarts == 0
     assert events.of_page("other").last_reload_seconds is None
+
+
+def test_attempts_by_what_became_of_them() -> None:
+    events = Events()
+    take(events, "build.done", page="p", reused=False)
+    take(events, "revision.live", page="p", seconds=0.02)
+    take(events, "build.failed", "error", page="p")
+    take(events, "page.still_failing", page="p")
+    take(events, "build.done", page="p", reused=True)
+    take(events, "page.failed", "error", page="p")
+    history = events.of_page("p")
+    assert history.reloads == {"live": 1, "failed": 3}
+    assert history.builds == {"built": 1, "reused": 1}
+    assert (sum(history.reload_durations), history.reload_seconds) == (1, 0.02)
+
+
+def test_replacements_by_their_cause() -> None:
+    events = Events()
+    take(events, "worker.recycled", page="p", cause="max_requests")
+    take(events, "worker.exited", "error", page="p", cause="memory_limit", reason="memory limit: 2 MiB of 1 MiB")
+    take(events, "worker.exited", page="p", cause="died", reason="status 0")  # was told to
+    assert events.of_page("p").replaced == {"max_requests": 1, "memory_limit": 1}
+
+
+def test_a_copy_of_what_is_known_of_a_page_stays_as_it_is() -> None:
+    events = Events()
+    take(events, "revision.live", page="p", seconds=0.02)
+    before = events.of_page("p").copy()
+    take(events, "revision.live", page="p", seconds=0.02)
+    assert (before.reloads["live"], sum(before.reload_durations)) == (1, 1)
+
+
+def test_the_configuration_is_invalid_until_a_valid_one_is_read() -> None:
+    for mended in ("config.applied", "config.unchanged"):
+        events = Events()
+        take(events, "config.invalid", "error")
+        assert events.config_invalid
+        take(events, mended)
+        assert not events.config_invalid
+
+
+def test_deaths_of_proxies() -> None:
+    events = Events()
+    take(events, "proxy.exited", "error", proxy="proxy-0")
+    assert events.proxy_deaths == 1

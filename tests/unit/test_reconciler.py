@@ -25,7 +25,7 @@ from tqserver.host.log import OutputLines
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config, FileWatcherSettings, WorkerSettings, WorkersSettings
 from tqserver.model.errors import StartError
-from tqserver.model.lifecycle import PageState, WorkerState
+from tqserver.model.lifecycle import Cause, PageState, WorkerState
 from tqserver.model.pages import Page
 from tqserver.wire.messages import RouteEntry
 
@@ -39,6 +39,7 @@ class Worker:
     events: WorkerEvents
     state: WorkerState = WorkerState.READY
     ended_from: WorkerState = WorkerState.STARTING
+    cause: Cause = Cause.DIED
     modules: tuple[str, ...] = ()
     pid: int = 0
     endpoint: str = ""

@@ -26,6 +26,10 @@ proxies         the proxy processes and their links
 collector       removes artifacts that nothing refers to
 admin           the admin API: what the command line asks a running server
 admin_socket    HTTP on .tqserver/admin.sock
+serving         HTTP on a listening socket, within the event loop
+metrics         what is measured, at one moment
+exposition      that as text, for Prometheus
+metrics_port    /metrics, and the port that has nothing else
 operations      wait and reload: what the API has the server do
 status          observes the parts into model.status
 running         the parts, as status and operations see them

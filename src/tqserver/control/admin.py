@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from tqserver.control import logs, status
 from tqserver.control.check import check
+from tqserver.control.metrics_port import Metrics
 from tqserver.control.operations import Operations
 from tqserver.control.running import Running
 from tqserver.model.errors import NotFound, TimedOut, TQError
@@ -33,7 +34,7 @@ _TRUE = ("1", "true", "yes")
 class Admin:
     """The routes; each asks ``running`` anew."""
 
-    def __init__(self, running: Callable[[], Running]) -> None:
+    def __init__(self, running: Callable[[], Running], metrics: Metrics) -> None:
         self._running = running
         self._operations = Operations(running)
         self.app = Starlette(
@@ -45,6 +46,7 @@ class Admin:
                 Route("/v1/logs", self.logs),
                 Route("/v1/wait", self.wait),
                 Route("/v1/reload", self.reload, methods=["POST"]),
+                Route("/metrics", metrics.answer),
             ],
             exception_handlers={TQError: _refuse, HTTPException: _refuse_http},
         )

@@ -15,7 +15,7 @@ from tqserver.host.log import get_logger
 from tqserver.host.memory import group_memory_bytes
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import WorkerSettings
-from tqserver.model.lifecycle import WorkerState
+from tqserver.model.lifecycle import Cause, WorkerState
 
 MISSES = 3  # probes in a row without an answer, after which a worker is replaced
 LONGEST_PROBE_SECONDS = 5.0
@@ -25,13 +25,13 @@ log = get_logger("monitor")
 
 
 class Monitor:
-    """Looks at a worker until it is no longer ready. ``replace`` gets it, and the reason, if it must go."""
+    """Looks at a worker until it is no longer ready. ``replace`` gets it, and why, if it must go."""
 
     def __init__(
         self,
         worker: WorkerProcess,
         settings: Callable[[], WorkerSettings],
-        replace: Callable[[WorkerProcess, str], None],
+        replace: Callable[[WorkerProcess, Cause, str], None],
     ) -> None:
         self._worker = worker
         self._settings = settings
@@ -72,15 +72,16 @@ class Monitor:
                 misses=self._misses,
             )
             if self._misses >= MISSES:
-                self._replace(self._worker, f"{self._misses} health checks in a row failed: {wrong}")
+                self._replace(self._worker, Cause.HEALTH, f"{self._misses} health checks in a row failed: {wrong}")
 
     async def _watch_memory(self) -> None:
         while (limit := self._settings().memory_limit) and await self._still_ready_after(MEMORY_INTERVAL_SECONDS):
             used = group_memory_bytes(self._worker.pid)
             if used > limit:
-                self._worker.kill(f"memory limit: {_mebibytes(used)} of {_mebibytes(limit)}")
+                self._worker.kill(Cause.MEMORY, f"memory limit: {_mebibytes(used)} of {_mebibytes(limit)}")
             elif used > limit * SOFT_LIMIT:
-                self._replace(self._worker, f"it uses {_mebibytes(used)} of {_mebibytes(limit)} (memory_limit)")
+                reason = f"it uses {_mebibytes(used)} of {_mebibytes(limit)} (memory_limit)"
+                self._replace(self._worker, Cause.MEMORY, reason)
 
 
 def _mebibytes(count: int) -> str:

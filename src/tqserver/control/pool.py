@@ -24,7 +24,7 @@ from tqserver.host.log import get_logger
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import WorkerSettings
 from tqserver.model.errors import PageError, StartError, TQError
-from tqserver.model.lifecycle import WorkerState
+from tqserver.model.lifecycle import Cause, WorkerState
 from tqserver.wire.messages import Failure, WorkerRef
 
 LOOP_DEATHS = 5  # from then on clients are told, instead of kept waiting
@@ -237,9 +237,10 @@ class Pool:
             if load is None:
                 continue
             if settings.max_requests and load.requests >= jittered(settings.max_requests, worker.number):
-                self._replace_soon(worker, f"it has served {load.requests} requests (max_requests)")
+                reason = f"it has served {load.requests} requests (max_requests)"
+                self._replace_soon(worker, Cause.MAX_REQUESTS, reason)
             elif load.silent >= MOST_SILENT:
-                self._replace_soon(worker, f"{load.silent} requests in a row timed out")
+                self._replace_soon(worker, Cause.TIMEOUTS, f"{load.silent} requests in a row timed out")
 
     def _note_need(self, requests: int) -> None:
         """What was in flight when proxies last counted still is: they count when something changes."""
@@ -289,6 +290,7 @@ class Pool:
             revision=self.spec.revision,
             worker=worker.number,
             pid=worker.pid,
+            cause=worker.cause.value,
             reason=worker.exit_reason(),
             output="" if expected else worker.output.text(),
         )
@@ -335,7 +337,7 @@ class Pool:
 
     # --- replacements -------------------------------------------------------------------------------------
 
-    def _replace_soon(self, worker: WorkerProcess, reason: str) -> None:
+    def _replace_soon(self, worker: WorkerProcess, cause: Cause, reason: str) -> None:
         if self._retired or worker.number in self._being_replaced or worker.state is not WorkerState.READY:
             return
         self._being_replaced.add(worker.number)
@@ -345,6 +347,7 @@ class Pool:
             revision=self.spec.revision,
             worker=worker.number,
             pid=worker.pid,
+            cause=cause.value,
             reason=reason,
         )
         self._tasks.start(self._replace(worker), name=f"replace.{worker.number}")

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import traceback
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from tqserver.model.errors import ConfigError, HostError
 
 if TYPE_CHECKING:
     from tqserver.control.admin_socket import AdminSocket
+    from tqserver.control.metrics_port import MetricsPort
 
 log = get_logger("supervisor")
 
@@ -55,6 +57,7 @@ class Supervisor:
         self._estate = Estate.in_environment(os.environ)
         self._events = Events()
         self._admin: AdminSocket | None = None
+        self._metrics_port: MetricsPort | None = None
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
@@ -75,12 +78,13 @@ class Supervisor:
         tap(self._events.take)
         _warn_of(config)
         found = discover(project / config.pages.directory)
-        listener = self._take_listener()
-        try:
+        with ExitStack() as taken:
+            listener = taken.enter_context(self._take_listener())
+            self._metrics_listener = self._take_metrics_listener()
+            if self._metrics_listener is not None:
+                taken.enter_context(self._metrics_listener)
             self._rundir = RunDirectory(project, self._estate.lock if self._estate is not None else None)
-        except HostError:
-            listener.close()
-            raise
+            taken.pop_all()
         if self._rundir.killed:
             log.warning("leftovers.killed", pids=self._rundir.killed, reason="the last server was killed")
         become_subreaper()
@@ -108,6 +112,26 @@ class Supervisor:
             return first
         return sockets.listen(self._config.server.host, self._config.server.port)
 
+    def _take_metrics_listener(self) -> socket.socket | None:
+        """Inherited from the server before this one, if it is what ``server.metrics`` says, or our own, or none."""
+        address = self._config.server.metrics
+        if self._estate is not None and (inherited := self._estate.metrics) is not None:
+            if address is not None and address.port in (0, inherited.getsockname()[1]):
+                return inherited
+            inherited.close()
+        return self._listen_for_metrics(self._config)
+
+    def _listen_for_metrics(self, config: Config) -> socket.socket | None:
+        address = config.server.metrics
+        if address is None:
+            return None
+        try:
+            key = "server.metrics"
+            return sockets.listen(address.host, address.port, host_from=key, port_from=key)
+        except HostError as error:
+            error.location = self._config_file.where("server", "metrics")
+            raise
+
     def _configure_log(self) -> None:
         file = self._config.server.log_file
         configure(quiet=self._quiet, file=DatedFile(self._project / file, {}) if file else None)
@@ -130,6 +154,8 @@ class Supervisor:
             await self._parts.site.settled()
             self._estate.tell()
             self._rundir.sign()
+        assert self._metrics_port is not None
+        await self._metrics_port.listen(self._metrics_listener)
         self._manager.say("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving {sockets.url_of(self._parts.listener)}")
         if self._manager.watchdog_seconds:
             self._tasks.start(self._pet_the_watchdog(), name="watchdog")
@@ -138,8 +164,11 @@ class Supervisor:
         """What serves it takes 0.1 s to import: while the root zygote starts, nobody waits for that."""
         from tqserver.control.admin import Admin  # noqa: PLC0415
         from tqserver.control.admin_socket import AdminSocket  # noqa: PLC0415
+        from tqserver.control.metrics_port import Metrics, MetricsPort  # noqa: PLC0415
 
-        return AdminSocket(admin_socket(self._project), Admin(self._running).app)
+        metrics = Metrics(self._running)
+        self._metrics_port = MetricsPort(metrics)
+        return AdminSocket(admin_socket(self._project), Admin(self._running, metrics).app)
 
     async def _pet_the_watchdog(self) -> None:
         """A loop that hangs says nothing, and the service manager starts the server anew."""
@@ -189,16 +218,37 @@ class Supervisor:
         try:
             config = self._config_file.read()
             if config == self._config:
+                log.info("config.unchanged", file=str(self._config_file.path))
                 return
-            change = Change.prepare(self._project, self._config, config)
+            change, metrics = self._prepare_change(config)
         except (ConfigError, HostError) as error:
             log.error("config.invalid", error=str(error), remedy="the running configuration is kept")
             return
+        if config.server.metrics != self._config.server.metrics:
+            self._move_metrics(metrics)
         self._config = config
         self._configure_log()
         _warn_of(config)
         self._parts.apply(config, change)
         log.info("config.applied", file=str(self._config_file.path))
+
+    def _prepare_change(self, config: Config) -> tuple[Change, socket.socket | None]:
+        """Take what may be refused. Raises :class:`HostError`, and then nothing is taken."""
+        moves = config.server.metrics != self._config.server.metrics
+        metrics = self._listen_for_metrics(config) if moves else None
+        try:
+            return Change.prepare(self._project, self._config, config), metrics
+        except HostError:
+            if metrics is not None:
+                metrics.close()
+            raise
+
+    def _move_metrics(self, listener: socket.socket | None) -> None:
+        left, self._metrics_listener = self._metrics_listener, listener
+        if self._metrics_port is not None and left is self._metrics_port.listener:
+            self._tasks.start(self._metrics_port.listen(listener), name="metrics")
+        elif left is not None:  # nobody listens to it yet
+            left.close()
 
     # --- a new server -------------------------------------------------------------------------------------
 
@@ -215,13 +265,17 @@ class Supervisor:
         environment = dict(os.environ)
         self._manager.hand_on(environment)
         try:
-            successor = Successor.start(self._project, environment, self._rundir.lock, self._parts.listener)
+            successor = Successor.start(
+                self._project, environment, self._rundir.lock, self._parts.listener, self._metrics_listener
+            )
         except OSError as error:
             self._not_handed_over(str(error))
             return
         try:
             if await successor.is_ready():
                 log.info("upgrade.done", pid=successor.child.pid)
+                if self._metrics_port is not None:
+                    self._metrics_port.close()
                 self._stop.set()
                 return
             self._not_handed_over(f"the new server ended with status {await successor.child.wait()}")
@@ -258,6 +312,8 @@ class Supervisor:
 
     async def _end(self) -> None:
         """Leave nothing behind, however it came to this."""
+        if self._metrics_port is not None:
+            self._metrics_port.close()
         if self._admin is not None:
             self._admin.close()
         await self._parts.end()

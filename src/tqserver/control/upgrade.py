@@ -27,11 +27,15 @@ _READY = b"1"
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """What a server gets from the one before it: the project's lock, the listening socket, the pipe to tell it."""
+    """What a server gets from the one before it: the project's lock, the listening socket, the pipe to tell it.
+
+    ``metrics`` is the socket of ``server.metrics``, if it has one.
+    """
 
     lock: int
     listener: socket.socket
     ready: int
+    metrics: socket.socket | None = None
 
     @classmethod
     def in_environment(cls, environ: MutableMapping[str, str]) -> Estate | None:
@@ -39,10 +43,11 @@ class Estate:
         given = environ.pop(VARIABLE, "")
         if not given:
             return None
-        lock, listener, ready = (int(number) for number in given.split(","))
-        for descriptor in (lock, listener, ready):
+        lock, listener, ready, *metrics = descriptors = [int(number) for number in given.split(",")]
+        for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
-        return cls(lock, socket.socket(fileno=listener), ready)
+        more = [socket.socket(fileno=descriptor) for descriptor in metrics]
+        return cls(lock, socket.socket(fileno=listener), ready, *more)
 
     def tell(self) -> None:
         """The old server may go."""
@@ -59,10 +64,17 @@ class Successor:
         self._ready = ready
 
     @classmethod
-    def start(cls, project: Path, environ: Mapping[str, str], lock: int, listener: socket.socket) -> Successor:
+    def start(
+        cls,
+        project: Path,
+        environ: Mapping[str, str],
+        lock: int,
+        listener: socket.socket,
+        metrics: socket.socket | None,
+    ) -> Successor:
         """Start it, with the arguments that this one was started with. Raises OSError."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        given = [lock, listener.fileno(), write_end]
+        given = [lock, listener.fileno(), write_end, *([metrics.fileno()] if metrics is not None else [])]
         try:
             child = spawn(
                 python_argv("tqserver", *sys.argv[1:]),

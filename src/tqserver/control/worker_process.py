@@ -26,7 +26,7 @@ from tqserver.host.log import OutputLines
 from tqserver.host.process import Child, spawn
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.errors import Location, StartError
-from tqserver.model.lifecycle import WORKER_MOVES, WorkerState, advance
+from tqserver.model.lifecycle import WORKER_MOVES, Cause, WorkerState, advance
 from tqserver.wire.messages import Failed, Loaded, PageSpec, Ready
 
 PROBE_SECONDS = 2.0  # for one answer
@@ -76,6 +76,7 @@ class WorkerProcess:
         self.modules: tuple[str, ...] = ()  # what a Python worker has imported from outside the project
         self.ready_at = 0.0
         self.ended_from = WorkerState.STARTING  # what it was doing when it exited
+        self.cause = Cause.DIED  # why it exited, unless it was told to
         self._verdict = ""
         self._tasks = tasks
         self._on_exit = on_exit
@@ -279,10 +280,10 @@ class WorkerProcess:
             await asyncio.wait_for(self._exited.wait(), seconds)
         return self._exited.is_set()
 
-    def kill(self, verdict: str) -> None:
+    def kill(self, cause: Cause, verdict: str) -> None:
         """End it at once, with all it started, for a reason that becomes its exit reason."""
         if self.child is not None and not self._exited.is_set():
-            self._verdict = verdict
+            self.cause, self._verdict = cause, verdict
             self.child.send(signal.SIGKILL)
             self.child.kill_group()
 

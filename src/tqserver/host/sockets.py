@@ -16,8 +16,8 @@ BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 MAX_DESCRIPTORS = 8
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening TCP socket. Raises :class:`HostError` naming the remedy."""
+def listen(host: str, port: int, *, host_from: str = "server.host", port_from: str = "server.port") -> socket.socket:
+    """Return a listening TCP socket. Raises :class:`HostError` naming the remedy, by the settings that say where."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -26,7 +26,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise HostError(f"cannot listen on {host}:{port}: {error.strerror}", remedy=_remedy(error, port)) from error
+        remedy = _remedy(error, port, host_from, port_from)
+        raise HostError(f"cannot listen on {host}:{port}: {error.strerror}", remedy=remedy) from error
     listener.setblocking(False)
     return listener
 
@@ -37,17 +38,17 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def _remedy(error: OSError, port: int) -> str:
+def _remedy(error: OSError, port: int, host_from: str, port_from: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"another program listens there; stop it (ss -ltnp 'sport = :{port}' names it) "
-            "or set server.port in the configuration, or TQSERVER_SERVER__PORT"
+            f"or set {port_from} in the configuration, or TQSERVER_{port_from.upper().replace('.', '__')}"
         )
     if error.errno == errno.EACCES:
         return "ports below 1024 need a privilege: choose another, or grant CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:
-        return "server.host is not an address of this machine"
-    return "check server.host and server.port in the configuration"
+        return f"{host_from} is not an address of this machine"
+    return f"check {' and '.join(dict.fromkeys((host_from, port_from)))} in the configuration"
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from tqserver.model import kinds
-from tqserver.model.kinds import Kind, ListOf, MappingOf, Unset
+from tqserver.model.kinds import Address, Kind, ListOf, MappingOf, Unset
 
 DEV = "dev"
 PROD = "prod"
@@ -72,6 +72,11 @@ class ServerSettings:
     )
     proxies: int | None = setting(
         None, Unset(kinds.Number(1, 1024)), "Proxy processes; unset is half the cores, at least 1."
+    )
+    metrics: Address | None = setting(
+        None,
+        Unset(kinds.ListenAddress()),
+        'Where /metrics is answered, beside the admin socket: a port, or "host:port"; unset is nowhere else.',
     )
     tls: TlsSettings | None = field(default=None, metadata={"section": TlsSettings})
     max_body: int = setting(0, kinds.Size(), "Largest request body; 0 is unlimited.")

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 UNTYPED = "untyped"  # text of an environment variable, which has no types
 NO_FILE = ("", "~")
+LOOPBACK = "127.0.0.1"
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _SIZE = re.compile(r"([0-9]+) ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)?")
@@ -23,6 +24,7 @@ _UNITS = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 _GO_MEMORY = re.compile(r"[0-9]+(?:B|KiB|MiB|GiB|TiB)?|off")  # of the Go package runtime, GOMEMLIMIT
+_ADDRESS_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\[\]:\s/]*")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
@@ -219,6 +221,29 @@ class Network:
                 raise Wrong("a network without host bits", f'write "{network}"') from None
             return str(network)
         return str(network.network_address)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: "host:port", or a port alone, which is that of the loopback address."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """The kind of an :class:`Address`. An IPv6 address has brackets: "[::1]:10100"."""
+
+    name: str = "address"
+
+    def read(self, scalar: Scalar) -> Address:
+        """Return the address."""
+        host, _, port = scalar.text.rpartition(":")
+        is_known = scalar.type in ("int", "str", UNTYPED) and re.fullmatch(r"[0-9]{1,5}", port) and int(port) < 2**16
+        if not is_known or scalar.text.startswith(":") or _ADDRESS_HOST.fullmatch(host) is None:
+            raise Wrong("a port, or an address with a port", 'write it as 10100, "127.0.0.1:10100" or "[::1]:10100"')
+        return Address(host.strip("[]") or LOOPBACK, int(port))
 
 
 @dataclass(frozen=True, slots=True)

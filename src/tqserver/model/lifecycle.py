@@ -23,6 +23,16 @@ class WorkerState(enum.Enum):
     EXITED = "exited"  # reaped; its port and socket are free again
 
 
+class Cause(enum.Enum):
+    """Why a worker was replaced that nothing new was to replace."""
+
+    DIED = "died"  # it exited, or somebody killed it
+    MAX_REQUESTS = "max_requests"
+    MEMORY = "memory_limit"  # it came near, or went beyond
+    HEALTH = "health"  # its probes failed
+    TIMEOUTS = "timeouts"  # its requests did
+
+
 class PageState(enum.Enum):
     """What a page does for its clients right now."""
 

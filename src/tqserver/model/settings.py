@@ -51,6 +51,14 @@ def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
     return config
 
 
+def place_of(key: Key, text: str, file: str, environ: Mapping[str, str]) -> Location:
+    """Return where a setting is given, as :func:`load_text` reads it; the file if nowhere."""
+    given, variables = Given(), Given()
+    read_file(text, file, given)
+    read_environment(environ, variables)
+    return (given.places | variables.places).get(key, Location(file))
+
+
 def defaults(environ: Mapping[str, str]) -> Config:
     """Return what holds without a file. Raises :class:`ConfigProblems` for a variable that is wrong."""
     return load_text("", "", environ)
@@ -139,11 +147,21 @@ def _of_ports(config: Config) -> Iterator[_Contradiction]:
             f"workers.port_range_start ({first}) is above workers.port_range_end ({last})",
             "give the lower of the two as the start",
         )
-    elif first <= port <= last:
+        return
+    metrics = config.server.metrics
+    taken = {"port": port} | ({"metrics": metrics.port} if metrics is not None else {})
+    for name, number in taken.items():
+        if first <= number <= last:
+            yield _Contradiction(
+                (("server", name), *ends),
+                f"server.{name} ({number}) is one of the ports of the workers ({first} to {last})",
+                "choose a port outside workers.port_range_start and port_range_end",
+            )
+    if metrics is not None and metrics.port == port != 0:
         yield _Contradiction(
-            (("server", "port"), *ends),
-            f"server.port ({port}) is one of the ports of the workers ({first} to {last})",
-            "choose a port outside workers.port_range_start and port_range_end",
+            (("server", "metrics"), ("server", "port")),
+            f"server.metrics and server.port are one port ({port})",
+            "choose another for server.metrics",
         )
 
 
