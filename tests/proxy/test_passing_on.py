@@ -53,6 +53,19 @@ def test_hop_by_hop_fields_stop(proxy: Proxy, worker: Worker) -> None:
     assert "Keep-Alive" not in head
 
 
+def test_a_trace_goes_on_unchanged(proxy: Proxy, worker: Worker) -> None:
+    """Of any version, well formed or not: what it means is for those to say who take part in it."""
+    trace = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for value in (trace, b"cc-later", b"oh no"):
+        client = proxy.connect().send(
+            get("/", f"traceparent: {value.decode()}", "TraceState: a=1, b=2", "tracestate: c=3")
+        )
+        _, request = worker.serve(ok(b"", "traceresponse: 00-x"))
+        assert request["traceparent"] == value
+        assert request.all("tracestate") == [b"a=1, b=2", b"c=3"]
+        assert client.response().head["traceresponse"] == b"00-x"
+
+
 def test_what_a_client_says_of_itself_is_replaced(proxy: Proxy, worker: Worker) -> None:
     proxy.connect().send(
         get("/", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil",

@@ -105,3 +105,20 @@ def test_a_log_that_was_moved_is_opened_again(server: Server) -> None:
         return log.exists()
 
     wait_until(reopened, "a new file")
+
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+ENDS = "import os\n\ndef post():\n    os._exit(3)\n"
+
+
+def test_a_failed_request_is_logged_by_its_id_and_its_trace(server: Server) -> None:
+    server.expect_errors("worker.exited")
+    server.page("ends", ENDS)
+    server.start()
+    server.wait_live("ends")
+    answer = server.get("/ends", "POST", b"", **{"X-Request-Id": "r-7", "traceparent": TRACE})
+    assert answer.status == 502
+    assert server.wait_log("request.failed", request_id="r-7")["traceparent"] == TRACE
+    answer = server.get("/ends", "POST", b"", **{"X-Request-Id": "r-8", "traceparent": "forged\ttext"})
+    assert answer.status in (502, 503)
+    assert "traceparent" not in server.wait_log("request.failed", request_id="r-8")

@@ -7,8 +7,10 @@ import pytest
 from tqserver.wire.headers import (
     REQUEST_STOPS,
     connection_options,
+    is_event_stream,
     is_host,
     is_request_id,
+    is_trace,
     part,
     prefers,
     tokens,
@@ -73,6 +75,31 @@ def test_what_is_no_host(bad: bytes) -> None:
 def test_request_ids_cannot_forge_a_log_line() -> None:
     assert is_request_id(b"a.B_c-1")
     assert not any(map(is_request_id, (b"", b"a b", b"a\tb", b'a"b', b"x" * 129, "é".encode())))
+
+
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"", TRACE + b"\t", TRACE.upper(), TRACE[:-1], b"01" + TRACE[2:], TRACE + b", " + TRACE, b"00-x-y-01"]
+)
+def test_traces_cannot_forge_a_log_line(wrong: bytes) -> None:
+    assert is_trace(TRACE)
+    assert not is_trace(wrong)
+
+
+@pytest.mark.parametrize(
+    ("lines", "is_one"),
+    [
+        (b"\r\nContent-Type: text/event-stream", True),
+        (b"\r\nVary: *\r\ncontent-type:TEXT/Event-Stream; charset=utf-8", True),
+        (b"\r\nContent-Type: text/event-streams", False),
+        (b"\r\nX: text/event-stream", False),
+        (b"", False),
+    ],
+)
+def test_event_streams(lines: bytes, is_one: bool) -> None:
+    assert is_event_stream(lines) is is_one
 
 
 @pytest.mark.parametrize(

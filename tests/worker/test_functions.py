@@ -166,6 +166,9 @@ def test_in_dev_an_exception_is_shown_without_our_frames(start: Start, control: 
     assert text.startswith(f'Traceback (most recent call last):\n  File "{file}", line 6, in get\n    inner()\n')
     assert text.rstrip().endswith("ValueError: broken <here>")
     assert "[request r-7]" in page.output("broken")
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    page.get("/hello", X_Request_Id="r-8", traceparent=trace)
+    assert f"[request r-8, trace {trace}]" in page.output("r-8")
     html = page.get("/hello", Accept="text/html")
     assert html.headers["content-type"].startswith("text/html")
     assert "broken &lt;here&gt;" in html.text

@@ -9,9 +9,11 @@ from tqserver.host.log import get_logger
 from tqserver.proxy import replies
 from tqserver.proxy.dispatch import Dispatcher
 from tqserver.proxy.downstream import Downstream
+from tqserver.proxy.exchange import Exchange
 from tqserver.proxy.replies import Reply
 from tqserver.proxy.table import Table
 from tqserver.proxy.ticker import Ticker
+from tqserver.wire.headers import is_trace, value_of
 from tqserver.wire.http1 import RequestHead
 
 LOGGED_PER_TICK = 10  # failures; all are counted, and a flood of them is not a reason to be slow
@@ -40,18 +42,21 @@ class Home:
         """Return the bytes of an answer of the proxy itself."""
         return replies.render(reply, request, mode=self.table.mode, date=self.ticker.date)
 
-    def note_failure(self, page: str, reply: Reply, reason: str) -> None:
+    def note_failure(self, page: str, exchange: Exchange, reason: str) -> None:
         """A request was answered here with 5xx."""
-        self._log("request.failed", page, reply.request_id, reason, status=reply.status)
+        self._log("request.failed", page, exchange, reason, status=exchange.status)
 
-    def note_cut(self, page: str, request_id: bytes, reason: str) -> None:
+    def note_cut(self, page: str, exchange: Exchange, reason: str) -> None:
         """An answer was cut short."""
-        self._log("response.cut", page, request_id, reason)
+        self._log("response.cut", page, exchange, reason)
 
-    def _log(self, event: str, page: str, request_id: bytes, reason: str, **more: object) -> None:
+    def _log(self, event: str, page: str, exchange: Exchange, reason: str, **more: object) -> None:
+        """Log it by the names that others have for the request: its id, and the trace that it is part of."""
         if self._may_log:
             self._may_log -= 1
-            log.warning(event, page=page, request_id=request_id.decode(), reason=reason, **more)
+            if is_trace(trace := value_of(exchange.request.lines, b"traceparent")):
+                more["traceparent"] = trace.decode()
+            log.warning(event, page=page, request_id=exchange.request_id.decode(), reason=reason, **more)
 
     def tick(self) -> None:
         """End what has lasted too long."""

@@ -329,7 +329,7 @@ class Relay:
         if status >= 500 and self.route is not None:
             self.route.page.failures += 1
             if failure is None:  # that one control has logged, once and not for each request
-                self._home.note_failure(self.route.page.name, reply, detail)
+                self._home.note_failure(self.route.page.name, exchange, detail)
         self.client.transport.write(self._home.render(reply, exchange.request))
         self._end(exchange)
 
@@ -343,7 +343,7 @@ class Relay:
         """End an answer that is not whole."""
         if self.route is not None:
             self.route.page.cut += 1
-        self._home.note_cut(self.route.page.name if self.route else "", exchange.request_id, reason)
+        self._home.note_cut(self.route.page.name if self.route else "", exchange, reason)
         self._drop_upstream()
         self._forget()
         self.client.cut_off(by_reset=exchange.ends_with_connection)

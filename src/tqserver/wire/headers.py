@@ -81,6 +81,14 @@ def is_event_stream(lines: bytes) -> bool:
     return value_of(lines, b"content-type").partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
+_TRACE = re.compile(rb"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def is_trace(value: bytes) -> bool:
+    """Tell whether a traceparent is well formed, and so fit for a log (W3C Trace Context 3.2, version 00)."""
+    return _TRACE.fullmatch(value) is not None
+
+
 def tokens(content: bytes) -> list[bytes]:
     """Return the members of a comma-separated list, in lower case (RFC 9110 5.6.1)."""
     return [token for token in (part.strip() for part in content.lower().split(b",")) if token]

@@ -17,6 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tqserver.model.routing import Pattern, RouteTable, normalise
 from tqserver.wire.codec import to_json
+from tqserver.wire.headers import is_trace
 from tqserver.worker.incoming import Incoming
 from tqserver.worker.traces import format_trace
 
@@ -83,8 +84,10 @@ class FunctionPage:
 
     def _failed(self, request: Request, error: Exception) -> Response:
         identity = request.headers.get("x-request-id", "-")
+        part_of = request.headers.get("traceparent", "")
+        named = f"request {identity}, trace {part_of}" if is_trace(part_of.encode()) else f"request {identity}"
         trace = format_trace(error)
-        print(f"{request.method} {request.url.path} [request {identity}]\n{trace}", file=sys.stderr)
+        print(f"{request.method} {request.url.path} [{named}]\n{trace}", file=sys.stderr)
         if self._mode == "prod":
             return PlainTextResponse(f"Internal Server Error\nrequest {identity}\n", 500)
         if "text/html" in request.headers.get("accept", ""):
