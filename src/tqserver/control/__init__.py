@@ -27,6 +27,8 @@ collector       removes artifacts that nothing refers to
 admin           the admin API: what the command line asks a running server
 admin_socket    HTTP on .tqserver/admin.sock
 serving         HTTP on a listening socket, within the event loop
+spans           pure: a reload as spans of time
+otlp            those as traces, for OpenTelemetry
 metrics         what is measured, at one moment
 exposition      that as text, for Prometheus
 metrics_port    /metrics, and the port that has nothing else

@@ -10,13 +10,15 @@ import os
 import signal
 import socket
 import traceback
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqserver.control.config_file import ConfigFile
 from tqserver.control.discovery import discover
 from tqserver.control.events import Events
+from tqserver.control.otlp import TraceExport
 from tqserver.control.parts import Change, Parts
 from tqserver.control.running import Running
 from tqserver.control.upgrade import Estate, Successor
@@ -56,6 +58,7 @@ class Supervisor:
         self._manager = ServiceManager(os.environ)
         self._estate = Estate.in_environment(os.environ)
         self._events = Events()
+        self._traces: TraceExport | None = None
         self._admin: AdminSocket | None = None
         self._metrics_port: MetricsPort | None = None
 
@@ -75,7 +78,8 @@ class Supervisor:
         """Take what may be refused, before anything is started."""
         config, project = self._config, self._project
         self._configure_log()
-        tap(self._events.take)
+        tap(self._happened)
+        self._traces = TraceExport.begin(os.environ, self._tasks)
         _warn_of(config)
         found = discover(project / config.pages.directory)
         with ExitStack() as taken:
@@ -100,6 +104,12 @@ class Supervisor:
         self._signals.install()
         self._found = found
         self._parts = Parts(project, config, self._rundir, listener, self._tasks, self._changed)
+
+    def _happened(self, event: Mapping[str, Any], line: str) -> None:
+        """The log has something new."""
+        self._events.take(event, line)
+        if self._traces is not None:
+            self._traces.take(event)
 
     def _take_listener(self) -> socket.socket:
         """Inherited from the server before this one, or from the service manager, or our own."""
@@ -317,6 +327,8 @@ class Supervisor:
         if self._admin is not None:
             self._admin.close()
         await self._parts.end()
+        if self._traces is not None:
+            await self._traces.close()
         if killed := self._rundir.kill_leftovers():
             log.warning("leftovers.killed", pids=killed, reason="workers started them, and did not end them")
         await self._tasks.close()
