@@ -96,7 +96,7 @@ def test_a_collector_that_is_not_there_is_said_and_delays_nothing(server: Server
     server.start(
         env={
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1/traces",
-            "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "3",  # room for a second try, before which it says why
         }
     )
     server.wait_body("/page", "one")
