@@ -66,7 +66,7 @@ async def test_a_follower_misses_none_and_repeats_none() -> None:
 def test_what_events_of_a_page_add_up_to() -> None:
     events = Events()
     take(events, "revision.live", page="p", seconds=0.02)
-    take(events, "worker.exited", page="p", cause="died", reason="status 0")  # was told to
+    take(events, "worker.exited", page="p", cause="", reason="status 0")  # was told to
     assert events.of_page("p").restarts == 0
     take(events, "worker.exited", "error", page="p", cause="died", reason="killed by SIGKILL")
     history = events.of_page("p")
@@ -95,7 +95,7 @@ def test_replacements_by_their_cause() -> None:
     events = Events()
     take(events, "worker.recycled", page="p", cause="max_requests")
     take(events, "worker.exited", "error", page="p", cause="memory_limit", reason="memory limit: 2 MiB of 1 MiB")
-    take(events, "worker.exited", page="p", cause="died", reason="status 0")  # was told to
+    take(events, "worker.exited", page="p", cause="", reason="status 0")  # was told to
     assert events.of_page("p").replaced == {"max_requests": 1, "memory_limit": 1}
 
 

@@ -290,7 +290,7 @@ class Pool:
             revision=self.spec.revision,
             worker=worker.number,
             pid=worker.pid,
-            cause=worker.cause.value,
+            cause="" if expected else worker.cause.value,
             reason=worker.exit_reason(),
             output="" if expected else worker.output.text(),
         )
