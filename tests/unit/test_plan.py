@@ -13,6 +13,7 @@ from tqserver.control.plan import (
     Idleness,
     Readers,
     RestartPolicy,
+    RetryPolicy,
     backoff_seconds,
     difference,
     jittered,
@@ -21,7 +22,6 @@ from tqserver.control.plan import (
     needs_new_workers,
     pages_concerned,
     pooled_idle_seconds,
-    retry_seconds,
 )
 from tqserver.model.config import WorkerSettings
 from tqserver.model.pages import Page
@@ -35,7 +35,11 @@ def test_deaths_in_a_row_are_waited_out_ever_longer_up_to_half_a_minute() -> Non
 
 
 def test_a_page_that_never_started_is_tried_again_ever_more_seldom() -> None:
-    assert [retry_seconds(tries) for tries in (1, 2, 3, 5, 6, 1000)] == [1.0, 2.0, 4.0, 16.0, 30.0, 30.0]
+    policy = RetryPolicy()
+    assert [policy.failed("a", 0) for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert [policy.failed("b", 3) for _ in range(3)] == [1.0, 2.0, None]
+    policy.tries = 1000
+    assert policy.failed("b", 0) == 30.0
 
 
 def page(name: str) -> Page:

@@ -19,8 +19,9 @@ from tqserver.control.agent import NodeAgent, WorkerEvents, WorkerSpec
 from tqserver.control.collector import Collector
 from tqserver.control.journal import Journal
 from tqserver.control.publisher import Publisher
-from tqserver.control.reconciler import Reconciler, Services
+from tqserver.control.reconciler import Reconciler
 from tqserver.control.retirement import Retirement
+from tqserver.control.services import Services
 from tqserver.host.log import OutputLines
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config, FileWatcherSettings, WorkerSettings, WorkersSettings

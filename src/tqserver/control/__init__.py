@@ -6,6 +6,9 @@ upgrade         a new server takes over from the one that runs
 config_file     config/server.yaml on disk
 site            the pages of the project: found, followed, let go
 reconciler      * a file change: read, build, start, publish, retire - one page, one at a time
+standing        what a page does for its clients right now, told to proxies and to the log
+on_disk         what is on disk of one page, and what else it reads
+services        what every reconciler works with
 plan            pure: what was found against what is known, what a change concerns, how long to back off
 discovery       which directories are pages
 watcher         which files changed: by events, checked against the disk; by polling where there are none

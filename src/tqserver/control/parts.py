@@ -21,9 +21,9 @@ from tqserver.control.load import Loads
 from tqserver.control.output import OutputHub
 from tqserver.control.proxies import Proxy, ProxyPool
 from tqserver.control.publisher import Publisher
-from tqserver.control.reconciler import Services
 from tqserver.control.retirement import Retirement
 from tqserver.control.rows import server_limits
+from tqserver.control.services import Services
 from tqserver.control.site import Site
 from tqserver.control.watcher import Watcher
 from tqserver.control.zygotes import ZygoteTree

@@ -130,9 +130,27 @@ def backoff_seconds(deaths: int) -> float:
     return min(BACKOFF_FIRST_SECONDS * 2.0 ** (min(deaths, 32) - 2), BACKOFF_LONGEST_SECONDS)
 
 
-def retry_seconds(tries: int) -> float:
-    """Return the wait before a page that never started is tried again: 1, 2, 4 ... 30."""
-    return min(2.0 ** (min(tries, 32) - 1), BACKOFF_LONGEST_SECONDS)
+@dataclass(slots=True)
+class RetryPolicy:
+    """When content that never started is tried again: after 1, 2, 4 ... 30 s; never more than ``most`` times.
+
+    The page need not be at fault: what it needs may not be up yet.
+    """
+
+    digest: str = ""
+    tries: int = 0
+
+    def failed(self, digest: str, most: int) -> float | None:
+        """Record that this content did not start; return the seconds to wait, None if it is not tried again.
+
+        ``most`` counts the first time as well; 0 is no limit.
+        """
+        if digest != self.digest:
+            self.digest, self.tries = digest, 0
+        self.tries += 1
+        if 0 < most <= self.tries:
+            return None
+        return min(2.0 ** (min(self.tries, 32) - 1), BACKOFF_LONGEST_SECONDS)
 
 
 # --- how many workers -------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from pathlib import Path
 from tqserver.control.discovery import Discovery, Problem, discover
 from tqserver.control.load import Loads, PageLoad
 from tqserver.control.plan import Readers, difference, needs_discovery, pages_concerned
-from tqserver.control.reconciler import Reconciler, Services
+from tqserver.control.reconciler import Reconciler
 from tqserver.control.rows import as_failure
+from tqserver.control.services import Services
 from tqserver.control.watcher import Watcher
 from tqserver.host.log import get_logger
 from tqserver.host.tasks import TaskOwner

@@ -1,0 +1,98 @@
+"""What is on disk of one page, and what else it reads.
+
+Files are read when they rest: one that is being written, or a tree that comes and goes, is looked at again. What a
+page reads outside its directory is watched before it is read, so that no change of it is missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from tqserver.build.files import Unfinished, Unsettled
+from tqserver.build.pipeline import Source
+from tqserver.control.services import Services
+from tqserver.host import clock
+from tqserver.model.pages import Page
+
+UNFINISHED_SECONDS = 1.0  # for so long an empty entry file counts as one that is being written
+
+
+class OnDisk:
+    """Reads the files of a page. ``page`` is replaced when its description changes."""
+
+    def __init__(self, page: Page, services: Services) -> None:
+        self.page = page
+        self._services = services
+        self._shared = services.journal.of(page.name).files
+
+    async def read(self, disturbed: asyncio.Event) -> Source:
+        """Return what is on disk now, waiting until its writer has finished; a change sets ``disturbed``.
+
+        Raises :class:`~tqserver.model.errors.PageError` if it is no page.
+        """
+        believed_at = clock.monotonic() + UNFINISHED_SECONDS
+        while True:
+            try:
+                return self._look()
+            except Unfinished as unfinished:
+                if clock.monotonic() >= believed_at:
+                    raise unfinished.error from None
+                await _change_until(disturbed, believed_at)
+            except Unsettled:
+                await self.quiet()  # files come and go: look again when they rest
+
+    async def quiet(self) -> None:
+        """Wait for as long as files must not change to count as written."""
+        await asyncio.sleep(self._services.config.file_watcher.debounce_ms / 1000)
+
+    def confirm(self, source: Source) -> str:
+        """Return the digest by which this content is known from now on.
+
+        A worker may have reported files that it reads beside the page's own since it was read; they count. Raises
+        :class:`~tqserver.build.files.Unsettled` if something else is on disk by now, or PageError.
+        """
+        read = self._services.pipeline.read
+        if read(self.page, list(source.shared)).digest != source.digest:
+            raise Unsettled(f"{self.page.name} changed while it was built")
+        return read(self.page, self._shared_files).digest
+
+    def also_reads(self, files: Iterable[str]) -> tuple[str, str] | None:
+        """A worker read project files beside the page's own: their change concerns the page too.
+
+        Return by which digest what is on disk was known until now, and by which it is from now on; None if these
+        files are known. Raises PageError or Unsettled if neither can be told now; the files count all the same.
+        """
+        known, grown = self._shared, self._shared | frozenset(files)
+        if grown == known:
+            return None
+        memory = self._services.journal.of(self.page.name)
+        memory.files = grown
+        self._services.journal.changed()
+        try:
+            before = self._look().digest
+        finally:
+            self._shared = grown
+        return before, self._look().digest
+
+    def _look(self) -> Source:
+        """Return what is on disk; what it reads outside the page was watched before it was read."""
+        while True:
+            source = self._services.pipeline.read(self.page, self._shared_files)
+            if not self._services.watch(self.page.name, source.outside):
+                return source
+
+    @property
+    def _shared_files(self) -> list[Path]:
+        return sorted(map(Path, self._shared))
+
+
+async def _change_until(disturbed: asyncio.Event, deadline: float) -> None:
+    """Wait for the next change, but not for ever."""
+    try:
+        async with asyncio.timeout(max(0.0, deadline - clock.monotonic())):
+            await disturbed.wait()
+        disturbed.clear()
+    except TimeoutError:
+        return
