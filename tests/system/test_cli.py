@@ -19,7 +19,7 @@ from tests.system.load import Load
 
 BROKEN = 'def get():\n    return "broken"\n\nimport nothing_of_this_name\n'
 SPEAKS = 'def get():\n    print("said", flush=True)\n    return "ok"\n'
-ASKS_A_SERVER = (["status"], ["wait"], ["reload"], ["events"], ["logs", "-f"])
+ASKS_A_SERVER = (["status"], ["wait"], ["reload"], ["rollback", "/"], ["revisions"], ["events"], ["logs", "-f"])
 
 
 @pytest.fixture
@@ -549,7 +549,11 @@ def test_completion_scripts(server: Server, shell: str) -> None:
 
 def test_completion_knows_verbs_and_routes(server: Server) -> None:
     server.page("api/users", sources.plain("users"))
-    for words, expected in {"tqserver rel": "reload", "tqserver wait /a": "/api/users"}.items():
+    for words, expected in {
+        "tqserver rel": "reload",
+        "tqserver wait /a": "/api/users",
+        "tqserver rollback /a": "/api/users",
+    }.items():
         env = {"_TQSERVER_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
         done = subprocess.run(
             ["tqserver"], cwd=server.root, env={**cli.environment(), **env}, capture_output=True, text=True, check=False

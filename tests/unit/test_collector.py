@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ import pytest
 from tqserver.build.store import Store
 from tqserver.control.agent import NodeAgent
 from tqserver.control.collector import Collector
-from tqserver.control.journal import REVISIONS_KEPT, Journal
+from tqserver.control.journal import Journal
+from tqserver.control.revisions import KEPT, Revision
 from tqserver.host.tasks import TaskOwner
 
 
@@ -87,11 +89,11 @@ def digest(number: int) -> str:
 async def test_the_last_revisions_of_each_page_stay(parts: Parts) -> None:
     parts.publish(*map(digest, range(30)))
     for number in range(15):
-        parts.journal.went_live("a", number, digest(number))
-    parts.journal.went_live("b", 1, digest(20))
+        parts.journal.went_live("a", Revision(number, digest(number)))
+    parts.journal.went_live("b", Revision(1, digest(20)))
     parts.collector.soon()
     left = await parts.finish()
-    assert left == {*map(digest, range(15 - REVISIONS_KEPT, 15)), digest(20)}
+    assert left == {*map(digest, range(15 - KEPT, 15)), digest(20)}
     assert [path.name for path in (parts.store.path_of("00").parents[1]).glob("scratch-*")] == []
 
 
@@ -133,13 +135,17 @@ async def test_asked_again_while_it_works_it_looks_again(parts: Parts) -> None:
 
 async def test_revisions_are_remembered_across_restarts_and_pages_that_are_gone_let_go(tmp_path: Path) -> None:
     file = tmp_path / "journal.json"
-    file.write_text('{"pages": {"old": {"revision": 7, "modules": [], "files": []}}}')  # of a version before this
+    before = {"revision": 7, "modules": [], "files": [], "recent": [[7, digest(0)]]}  # as earlier versions wrote it
+    file.write_text(json.dumps({"pages": {"old": before}}))
     journal = Journal(file)
-    journal.went_live("old", journal.next_revision("old"), digest(1))
-    journal.went_live("gone", 1, digest(2))
+    journal.went_live("old", live := Revision(journal.next_revision("old"), digest(1), 5.0, "python", "main.py", 3))
+    journal.of("old").set_aside = "ab"
+    journal.went_live("gone", Revision(1, digest(2)))
     journal.save()
     again = Journal(file)
-    assert again.of("old").recent == ((8, digest(1)),)
+    assert again.of("old").recent == (Revision(7, digest(0)), live)
+    assert again.of("old").set_aside == "ab"
+    again.of("old").recent = (live,)
     assert again.digests() == {digest(1), digest(2)}
     again.release_all_but({"old"})
     assert again.digests() == {digest(1)}

@@ -21,11 +21,12 @@ from tqserver.control.journal import Journal
 from tqserver.control.publisher import Publisher
 from tqserver.control.reconciler import Reconciler
 from tqserver.control.retirement import Retirement
+from tqserver.control.revisions import Revision
 from tqserver.control.services import Services
 from tqserver.host.log import OutputLines
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config, FileWatcherSettings, WorkerSettings, WorkersSettings
-from tqserver.model.errors import StartError
+from tqserver.model.errors import PageError, StartError, TQError
 from tqserver.model.lifecycle import Cause, PageState, WorkerState
 from tqserver.model.pages import Page
 from tqserver.wire.messages import RouteEntry
@@ -76,6 +77,7 @@ class Agent:
         self.asked: list[int] = []
         self.held: dict[int, asyncio.Event] = {}
         self.bad: set[str] = set()
+        self.gone: set[str] = set()  # artifacts
         self._numbers = count(1)
 
     async def start(self, spec: WorkerSpec, events: WorkerEvents) -> Worker:
@@ -87,6 +89,9 @@ class Agent:
         worker = Worker(next(self._numbers), spec, events)
         self.running.append(worker)
         return worker
+
+    def has(self, digest: str) -> bool:
+        return digest not in self.gone
 
     async def stop(self, worker: Worker, grace_seconds: float) -> None:
         if worker in self.running:
@@ -128,10 +133,43 @@ class Site:
     proxies: Proxies
     reconciler: Reconciler
     services: Services
+    store: Store
+    following: asyncio.Task[None] = field(init=False)
 
     def save(self, text: str) -> None:
         self.file.write_text(text)
         self.reconciler.notify()
+
+    def save_bad(self, text: str = "bad") -> None:
+        """Save what does not start."""
+        self.file.write_text(text)
+        self.agent.bad.add(self.services.pipeline.read(self.reconciler.page, []).digest)
+        self.reconciler.notify()
+
+    async def saved(self, *texts: str) -> None:
+        """Save one after the other, each live before the next."""
+        for text in texts:
+            self.save(text)
+            await self.rests()
+
+    def remembered(self, number: int) -> Revision:
+        return next(each for each in self.services.journal.of("page").recent if each.number == number)
+
+    async def roll_back(self, number: int) -> None:
+        await asyncio.wait_for(self.reconciler.roll_back(self.remembered(number)), 20)
+
+    async def refusal(self, number: int) -> str:
+        """Ask for a rollback; return why it was not carried out."""
+        with pytest.raises(TQError) as caught:
+            await self.roll_back(number)
+        return str(caught.value)
+
+    @property
+    def serves(self) -> str:
+        """The code that answers."""
+        live = self.reconciler.live
+        assert live is not None
+        return (self.store.path_of(live.spec.digest) / "main.py").read_text()
 
     @property
     def row(self) -> RouteEntry:
@@ -146,10 +184,12 @@ class Site:
                 await asyncio.sleep(0)
 
 
-def site_in(root: Path, tasks: TaskOwner, **settings: int) -> Site:
+def site_in(root: Path, tasks: TaskOwner, prepare: Callable[[Site], None] = lambda site: None, **settings: int) -> Site:
+    """Begin, or begin anew with what is there."""
     file = root / "pages/page/main.py"
-    file.parent.mkdir(parents=True)
-    file.write_text("v0")
+    if not file.exists():
+        file.parent.mkdir(parents=True)
+        file.write_text("v0")
     agent, proxies, store = Agent(), Proxies(), Store(root / "store")
     journal = Journal(root / "journal.json")
     workers = WorkersSettings(default=WorkerSettings(**settings))
@@ -166,8 +206,10 @@ def site_in(root: Path, tasks: TaskOwner, **settings: int) -> Site:
         watch=lambda page, paths: False,
     )
     reconciler = Reconciler(Page("page", str(file.parent), "python", "main.py"), services)
-    tasks.start(reconciler.run(), name="page")
-    return Site(file, agent, proxies, reconciler, services)
+    site = Site(file, agent, proxies, reconciler, services, store)
+    prepare(site)
+    site.following = tasks.start(reconciler.run(), name="page")
+    return site
 
 
 @pytest.fixture
@@ -210,9 +252,7 @@ async def test_an_edit_that_is_undone_to_what_had_failed_leaves_the_page_stale(
 ) -> None:
     site = site_in(tmp_path, tasks)
     await site.rests()
-    site.file.write_text("bad")
-    site.agent.bad.add(site.services.pipeline.read(site.reconciler.page, []).digest)
-    site.reconciler.notify()
+    site.save_bad()
     await site.rests()
     assert site.reconciler.state is PageState.STALE
     site.agent.held[3] = asyncio.Event()
@@ -249,3 +289,222 @@ def dying_pool(site: Site, worker: Worker) -> list[Worker]:
     """The workers that the pool of this one has taken on: its events are bound to the pool."""
     pool = cast(Any, worker.events.exited).__self__
     return cast("list[Worker]", pool.workers)
+
+
+# --- gone back to -----------------------------------------------------------------------------------------
+
+
+async def test_a_revision_of_before_serves_until_the_next_edit(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1", "v2")
+    await site.roll_back(1)
+    assert (site.serves, site.row.revision, site.reconciler.rolled_back_to) == ("v0", 4, 1)
+    await site.saved("v2")  # a touch
+    assert (site.serves, site.row.revision, site.reconciler.state) == ("v0", 4, PageState.LIVE)
+    await site.saved("v3")
+    assert (site.serves, site.row.revision, site.reconciler.rolled_back_to) == ("v3", 5, 0)
+    await site.saved("v2")
+    assert site.serves == "v2", "the rollback is over"
+    await site.until(lambda: [worker.spec.revision for worker in site.agent.running] == [6])
+
+
+async def test_a_reload_serves_what_is_on_disk_again(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    await site.roll_back(1)
+    site.reconciler.reload()
+    await site.rests()
+    assert (site.serves, site.reconciler.rolled_back_to) == ("v1", 0)
+
+
+async def test_a_new_configuration_keeps_the_rollback(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    await site.roll_back(1)
+    settings = WorkerSettings(env={"NEW": "1"})
+    site.services.config = Config(workers=WorkersSettings(default=settings))
+    site.reconciler.reconfigured()
+    await site.rests()
+    assert (site.serves, site.row.revision, site.reconciler.rolled_back_to) == ("v0", 4, 1)
+    assert site.agent.running[-1].spec.settings == settings
+
+
+async def test_a_broken_edit_of_a_page_that_is_rolled_back_and_its_undoing(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    await site.roll_back(1)
+    site.save_bad()
+    await site.rests()
+    assert (site.serves, site.reconciler.state) == ("v0", PageState.STALE)
+    await site.saved("v1")
+    assert (site.serves, site.row.revision, site.reconciler.state) == ("v0", 3, PageState.LIVE)
+    assert site.row.failure is None
+
+
+@pytest.mark.parametrize("is_broken", [False, True])
+async def test_a_revision_that_does_not_start_leaves_everything_as_it_was(
+    tmp_path: Path, tasks: TaskOwner, is_broken: bool
+) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    if is_broken:
+        site.save_bad()
+        await site.rests()
+    before = (site.reconciler.state, site.row.revision, site.row.failure)
+    site.agent.bad.add(site.remembered(1).digest)
+    with pytest.raises(PageError, match=r"revision 1 cannot be brought back.*it does not start"):
+        await site.roll_back(1)
+    await site.rests()
+    assert (site.reconciler.state, site.row.revision, site.row.failure) == before
+    assert (site.serves, site.reconciler.rolled_back_to) == ("v1", 0)
+
+
+async def test_an_edit_during_a_rollback_wins(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    site.agent.held[3] = asyncio.Event()
+    asked = tasks.start(site.refusal(1), name="asked")
+    await site.until(lambda: 3 in site.agent.asked)
+    assert "under way" in await site.refusal(1)
+    site.save("v2")
+    assert "changed meanwhile" in await asked
+    await site.rests()
+    assert (site.serves, site.reconciler.rolled_back_to) == ("v2", 0)
+
+
+async def test_what_is_on_disk_is_no_page_and_a_revision_is_gone_back_to(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    site.file.unlink()
+    site.file.mkdir()
+    site.reconciler.notify()
+    await site.rests()
+    assert site.reconciler.state is PageState.STALE
+    await site.roll_back(1)
+    await site.rests()
+    assert (site.serves, site.reconciler.state) == ("v0", PageState.STALE)
+    site.file.rmdir()
+    await site.saved("v2")
+    assert (site.serves, site.reconciler.state) == ("v2", PageState.LIVE)
+
+
+async def test_who_waits_is_told_that_the_page_is_gone(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    site.agent.held[3] = asyncio.Event()
+    asked = tasks.start(site.refusal(1), name="asked")
+    await site.until(lambda: 3 in site.agent.asked)
+    site.following.cancel()
+    assert "its page is gone" in await asked
+
+
+# --- the next server --------------------------------------------------------------------------------------
+
+
+async def ended(site: Site) -> None:
+    site.following.cancel()
+    await asyncio.wait({site.following})
+    site.services.journal.save()
+
+
+async def test_a_rollback_outlives_the_server(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    await site.roll_back(1)
+    await ended(site)
+    again = site_in(tmp_path, tasks)
+    await again.rests()
+    assert (again.serves, again.row.revision, again.reconciler.rolled_back_to) == ("v0", 4, 1)
+    await again.saved("v2")
+    assert again.serves == "v2"
+
+
+async def test_a_rollback_ends_if_its_artifact_is_gone_at_the_next_start(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    await site.roll_back(1)
+    await ended(site)
+    lost = site.remembered(1).digest
+    again = site_in(tmp_path, tasks, lambda new: new.agent.gone.add(lost))
+    await again.rests()
+    assert (again.serves, again.reconciler.rolled_back_to) == ("v1", 0)
+
+
+async def test_what_was_broken_while_no_server_ran_leaves_the_last_good_revision_serving(
+    tmp_path: Path, tasks: TaskOwner
+) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await site.saved("v1")
+    await ended(site)
+    again = site_in(tmp_path, tasks, lambda new: new.save_bad())
+    await again.rests()
+    assert (again.serves, again.row.revision, again.reconciler.state) == ("v1", 4, PageState.STALE)
+    assert again.row.failure is not None
+    assert again.row.failure.message == "it does not start"
+    await again.saved("v1")
+    assert (again.row.revision, again.reconciler.state) == (4, PageState.LIVE), "undone: it is what serves"
+    await again.saved("v2")
+    assert (again.serves, again.reconciler.state) == ("v2", PageState.LIVE)
+
+
+async def test_a_page_that_sleeps_is_tried_at_the_start_if_it_was_edited_meanwhile(
+    tmp_path: Path, tasks: TaskOwner
+) -> None:
+    site = site_in(tmp_path, tasks, min_workers=0)
+    await site.rests()
+    assert site.agent.asked == []
+    await ended(site)
+    same = site_in(tmp_path, tasks, min_workers=0)
+    await same.rests()
+    assert same.agent.asked == []
+    await ended(same)
+    edited = site_in(tmp_path, tasks, lambda new: new.save_bad(), min_workers=0)
+    await edited.rests()
+    assert (edited.serves, edited.reconciler.state) == ("v0", PageState.STALE)
+
+
+async def test_what_is_no_page_any_more_leaves_the_last_good_revision_serving(tmp_path: Path, tasks: TaskOwner) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await ended(site)
+    site.file.unlink()
+    site.file.mkdir()
+    again = site_in(tmp_path, tasks)
+    await again.rests()
+    assert (again.serves, again.reconciler.state) == ("v0", PageState.STALE)
+
+
+@pytest.mark.parametrize("trouble", ["its artifact is gone", "it does not start either", "it is what fails"])
+async def test_the_last_good_revision_cannot_be_brought_back(tmp_path: Path, tasks: TaskOwner, trouble: str) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    await ended(site)
+    last = site.remembered(1).digest
+
+    def prepare(new: Site) -> None:
+        match trouble:
+            case "its artifact is gone":
+                new.agent.gone.add(last)
+                new.save_bad()
+            case "it does not start either":
+                new.agent.bad.add(last)
+                new.save_bad()
+            case _:
+                new.agent.bad.add(last)
+
+    again = site_in(tmp_path, tasks, prepare, max_restarts=1)
+    await again.rests()
+    assert (again.row.revision, again.reconciler.state) == (0, PageState.BROKEN)
+    assert again.agent.asked.count(2) == 1
+    assert len(again.agent.asked) == (2 if trouble == "it does not start either" else 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tqserver.build.runtimes.base import Inputs, Project
@@ -16,16 +16,25 @@ DIGEST_BYTES = 16
 
 def digest_of(page: Page, project: Project, inputs: Inputs, contents: Mapping[Path, bytes]) -> str:
     """Return the name of the artifact that these inputs make, as 32 hexadecimal digits."""
-    hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    facts = (text for fact in sorted(inputs.facts.items()) for text in fact)
+    described = (FORMAT, page.runtime, page.name, page.entry, project.mode)
+    return _digest(*described, *facts, *_files(contents, project.root))
 
-    def add(*parts: str | bytes) -> None:
-        for part in parts:
-            text = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
-            hashed.update(len(text).to_bytes(8, "big") + text)  # lengths keep neighbours apart
 
-    add(FORMAT, page.runtime, page.name, page.entry, project.mode)
-    for name, fact in sorted(inputs.facts.items()):
-        add(name, fact)
+def own_digest(page: Page, contents: Mapping[Path, bytes]) -> str:
+    """Return what tells the page's own files, wherever they are built: no toolchain, no shared code, no mode."""
+    top = Path(page.directory)
+    return _digest(*_files({file: content for file, content in contents.items() if file.is_relative_to(top)}, top))
+
+
+def _files(contents: Mapping[Path, bytes], top: Path) -> Iterator[str | bytes]:
     for file, content in sorted(contents.items()):
-        add(os.path.relpath(file, project.root), "x" if os.access(file, os.X_OK) else "-", content)
+        yield from (os.path.relpath(file, top), "x" if os.access(file, os.X_OK) else "-", content)
+
+
+def _digest(*parts: str | bytes) -> str:
+    hashed = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        text = part if isinstance(part, bytes) else part.encode("utf-8", "surrogateescape")
+        hashed.update(len(text).to_bytes(8, "big") + text)  # lengths keep neighbours apart
     return hashed.hexdigest()

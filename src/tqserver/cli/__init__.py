@@ -4,7 +4,7 @@ main       options and verbs; no verb means ``run``
 session    what the options before and after the verb say
 client     HTTP over the unix socket of the running server
 output     what is printed: the one place that knows terminals
-outcomes   what wait and reload print
+outcomes   what wait, reload and rollback print
 findings   what check and doctor print
 builder    what build does
 commands/  one file per verb

@@ -23,6 +23,8 @@ VERBS = (
     "events",
     "wait",
     "reload",
+    "rollback",
+    "revisions",
     "doctor",
     "completion",
 )

@@ -1,4 +1,4 @@
-"""What ``wait`` and ``reload`` print: what became of each page."""
+"""What ``wait``, ``reload`` and ``rollback`` print: what became of each page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def show(output: Output, outcomes: Outcomes, root: Path, *, each: bool) -> ExitC
         return code
     fine = [page for page in outcomes.pages if page.failure is None]
     for page in fine if each else ():
-        output.line(Cell("✓ ", GOOD), Cell(page.route, STRONG), f"  revision {page.revision} is live")
+        brings_back = f" and brings back revision {page.rolled_back_to}" if page.rolled_back_to else ""
+        output.line(Cell("✓ ", GOOD), Cell(page.route, STRONG), f"  revision {page.revision} is live{brings_back}")
     for page in failed:
         _failure(output, page, root)
     if not each or len(outcomes.pages) != 1:

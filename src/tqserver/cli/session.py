@@ -90,8 +90,13 @@ def json_option(function: FunctionT) -> FunctionT:
 
 
 def route_argument(function: FunctionT) -> FunctionT:
-    """Add ``[ROUTE]``: a route ("/api") or a page ("api")."""
+    """Add ``[ROUTE]``: a route ("/api") or a page ("api"); "" is all of them."""
     return click.argument("route", default="", shell_complete=_complete_route)(function)
+
+
+def one_route_argument(function: FunctionT) -> FunctionT:
+    """Add ``ROUTE``, which must be given."""
+    return click.argument("route", shell_complete=_complete_route)(function)
 
 
 def _complete_route(context: click.Context, _: click.Parameter, typed: str) -> list[str]:

@@ -8,6 +8,9 @@ site            the pages of the project: found, followed, let go
 reconciler      * a file change: read, build, start, publish, retire - one page, one at a time
 standing        what a page does for its clients right now, told to proxies and to the log
 on_disk         what is on disk of one page, and what else it reads
+goal            what an attempt is about: what is on disk, or a revision in its place
+past            what a page was: its revisions, and what a rollback has set aside
+revisions       pure: which revisions are remembered, and which is gone back to
 services        what every reconciler works with
 plan            pure: what was found against what is known, what a change concerns, how long to back off
 discovery       which directories are pages
@@ -35,7 +38,7 @@ otlp            those as traces, for OpenTelemetry
 metrics         what is measured, at one moment
 exposition      that as text, for Prometheus
 metrics_port    /metrics, and the port that has nothing else
-operations      wait and reload: what the API has the server do
+operations      wait, reload and rollback: what the API has the server do
 status          observes the parts into model.status
 running         the parts, as status and operations see them
 events          the last events of the log, numbered, and what they add up to

@@ -45,8 +45,10 @@ class Admin:
                 Route("/v1/events", self.events),
                 Route("/v1/logs", self.logs),
                 Route("/v1/wait", self.wait),
+                Route("/v1/revisions", self.revisions),
                 Route("/v1/reload", self.reload, methods=["POST"]),
                 Route("/metrics", metrics.answer),
+                Route("/v1/rollback", self.rollback, methods=["POST"]),
             ],
             exception_handlers={TQError: _refuse, HTTPException: _refuse_http},
         )
@@ -66,6 +68,12 @@ class Admin:
         running = self._running()
         return _document(check(running.project, running.config_file))
 
+    async def revisions(self, request: Request) -> Response:
+        """The last revisions of ``route`` (all pages)."""
+        running, route = self._running(), _route(request)
+        names = [find(running.site.reconcilers, route)] if route else sorted(running.site.reconcilers)
+        return _document(status.revisions(running, names))
+
     # --- actions ------------------------------------------------------------------------------------------
 
     async def wait(self, request: Request) -> Response:
@@ -76,6 +84,11 @@ class Admin:
         """Make a new revision of ``route`` (all pages); answer when it has settled."""
         outcomes: Outcomes = await self._operations.reload(_route(request))
         return _document(outcomes)
+
+    async def rollback(self, request: Request) -> Response:
+        """Bring back ``revision`` (the one before the live one) of ``route``; answer when it is live."""
+        number = _whole(request, "revision", 0) or None
+        return _document(await self._operations.rollback(_one_route(request), number))
 
     # --- streams ------------------------------------------------------------------------------------------
 
@@ -112,6 +125,12 @@ class Admin:
 
 def _route(request: Request) -> str:
     return request.query_params.get("route", "")
+
+
+def _one_route(request: Request) -> str:
+    if route := _route(request):
+        return route
+    raise NotFound("no route is given", remedy="name the page with ?route=")
 
 
 def _follows(request: Request) -> bool:

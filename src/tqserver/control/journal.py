@@ -9,25 +9,31 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from tqserver.control.revisions import Revision, with_newest
 from tqserver.host.log import get_logger
 from tqserver.wire.codec import WireError, from_json, to_json
 
 SAVE_AFTER_SECONDS = 1.0
-REVISIONS_KEPT = 10
 log = get_logger("journal")
 
 
 @dataclass(slots=True)
 class Memory:
-    """What is known of one page. ``recent`` are its last revisions that went live, with their digests, newest last."""
+    """What is known of one page.
+
+    ``recent`` are its last revisions that went live, newest last. ``set_aside`` is the digest of those files of the
+    page in whose place the last of them serves, by a rollback; "" if there was none.
+    """
 
     revision: int = 0
     modules: tuple[str, ...] = ()
     files: frozenset[str] = frozenset()
-    recent: tuple[tuple[int, str], ...] = ()
+    recent: tuple[Revision, ...] = ()
+    set_aside: str = ""
 
 
 class Journal:
@@ -47,7 +53,8 @@ class Journal:
                     int(page["revision"]),
                     tuple(page["modules"]),
                     frozenset(page["files"]),
-                    tuple((int(revision), str(digest)) for revision, digest in page.get("recent", ())),
+                    tuple(map(_revision, page.get("recent", ()))),
+                    str(page.get("set_aside", "")),
                 )
         except FileNotFoundError:
             return
@@ -66,20 +73,28 @@ class Journal:
         self.changed()
         return memory.revision
 
-    def went_live(self, page: str, revision: int, digest: str) -> None:
+    def went_live(self, page: str, revision: Revision) -> None:
         """Remember a revision, and with it the artifact."""
         memory = self.of(page)
-        memory.recent = (*memory.recent, (revision, digest))[-REVISIONS_KEPT:]
+        memory.recent = with_newest(memory.recent, revision)
+        self.changed()
+
+    def renamed(self, page: str, before: str, after: str) -> None:
+        """Files that were known by one digest are known by another from now on."""
+        memory = self.of(page)
+        memory.recent = tuple(
+            replace(revision, content=after) if revision.content == before else revision for revision in memory.recent
+        )
         self.changed()
 
     def digests(self) -> set[str]:
         """Return the artifacts of the last revisions of all pages."""
-        return {digest for memory in self._pages.values() for _, digest in memory.recent}
+        return {revision.digest for memory in self._pages.values() for revision in memory.recent}
 
     def release_all_but(self, pages: Set[str]) -> None:
         """Let go of the artifacts of pages that are no more; their numbers are remembered."""
         for name in self._pages.keys() - pages:
-            self._pages[name].recent = ()
+            self._pages[name].recent, self._pages[name].set_aside = (), ""
 
     def changed(self) -> None:
         """Write the file soon: a storm of reloads writes it once."""
@@ -96,7 +111,8 @@ class Journal:
                 "revision": m.revision,
                 "modules": list(m.modules),
                 "files": sorted(m.files),
-                "recent": [list(pair) for pair in m.recent],
+                "recent": list(m.recent),
+                "set_aside": m.set_aside,
             }
             for name, m in self._pages.items()
         }
@@ -106,3 +122,8 @@ class Journal:
             os.replace(scratch, self._file)
         except OSError as error:
             log.warning("journal.unwritable", file=str(self._file), error=str(error))
+
+
+def _revision(stored: Any) -> Revision:
+    """Return a revision as it was written, or as earlier versions wrote it: its number and its artifact."""
+    return Revision(**stored) if isinstance(stored, dict) else Revision(int(stored[0]), str(stored[1]))

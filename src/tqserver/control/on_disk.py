@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tqserver.build.files import Unfinished, Unsettled
+from tqserver.build.fingerprint import own_digest
 from tqserver.build.pipeline import Source
 from tqserver.control.services import Services
 from tqserver.host import clock
@@ -57,6 +58,10 @@ class OnDisk:
         if read(self.page, list(source.shared)).digest != source.digest:
             raise Unsettled(f"{self.page.name} changed while it was built")
         return read(self.page, self._shared_files).digest
+
+    def own_digest(self, source: Source | None) -> str:
+        """Return what tells the page's own files from any other content of them, "" for no page."""
+        return own_digest(self.page, source.contents) if source is not None else ""
 
     def also_reads(self, files: Iterable[str]) -> tuple[str, str] | None:
         """A worker read project files beside the page's own: their change concerns the page too.

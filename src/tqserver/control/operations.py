@@ -1,4 +1,4 @@
-"""What the admin API has a running server do: settle, reload. Reading is ``status``.
+"""What the admin API has a running server do: settle, reload, roll back. Reading is ``status``.
 
 *Settled* means that what is on disk at the time of the question, or newer, has been brought to its end: it answers
 in every proxy, or it has failed. It does not rest on the watcher having noticed a change.
@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Set
 
 from tqserver.control.discovery import Discovery, discover
+from tqserver.control.revisions import chosen
 from tqserver.control.running import Running
-from tqserver.control.status import outcome
+from tqserver.control.status import outcome, outcome_of_rollback
 from tqserver.host import clock
 from tqserver.model.errors import HostError, NotFound, TimedOut
 from tqserver.model.lifecycle import PageState
@@ -57,6 +58,28 @@ class Operations:
                 reconciler.reload()
         await self._settle(names)
         return self._outcomes(names, begun)
+
+    async def rollback(self, given: str, number: int | None) -> Outcomes:
+        """Bring back a revision of one page, by default the one before the live one; return when it is live.
+
+        Raises :class:`~tqserver.model.errors.NotFound`; :class:`PageError` if it does not start, and what was live
+        stays; :class:`HostError` if its artifact is gone.
+        """
+        begun, running = clock.monotonic(), self._running()
+        _refuse_at_the_end(running)
+        name = find(self._names(), given)
+        reconciler = running.site.reconcilers.get(name)
+        if reconciler is None:  # nothing of it was ever served by this server: discovery says why
+            raise next(problem.error for problem in running.site.found.problems if problem.page == name)
+        recent, route = running.journal.of(name).recent, reconciler.page.route
+        revision = chosen(recent, recent[-1] if recent and reconciler.live is not None else None, number, route)
+        if not running.agent.has(revision.digest):
+            raise HostError(
+                f"the artifact of revision {revision.number} is no longer in the store",
+                remedy=f"tqserver revisions {route} lists those that are kept",
+            )
+        await reconciler.roll_back(revision)
+        return Outcomes([outcome_of_rollback(self._running(), name)], clock.monotonic() - begun)
 
     # --- the steps ----------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqserver.control.agent import NodeAgent
 from tqserver.control.events import Events
+from tqserver.control.journal import Journal
 from tqserver.control.load import Loads
 from tqserver.control.output import OutputHub
 from tqserver.control.proxies import ProxyPool
@@ -36,3 +37,4 @@ class Running:
     events: Events
     output: OutputHub
     loads: Loads
+    journal: Journal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tqserver import __version__
 from tqserver.control.discovery import Discovery, Problem
@@ -20,8 +20,11 @@ from tqserver.model.pages import route_of
 from tqserver.model.status import (
     FailureStatus,
     Outcome,
+    PageRevisions,
     PageStatus,
     ProxyStatus,
+    Revisions,
+    RevisionStatus,
     Routes,
     RouteStatus,
     ServerStatus,
@@ -51,7 +54,43 @@ def outcome(running: Running, name: str) -> Outcome:
     failure = page.failure
     if failure is None and page.state != PageState.LIVE.value:
         failure = FailureStatus(f"it is {page.state}", remedy="the server's log says why: tqserver events")
-    return Outcome(page.name, page.route, page.state, page.revision, page.digest, failure)
+    elif failure is None and page.rolled_back_to:
+        failure = FailureStatus(
+            f"it is rolled back to revision {page.rolled_back_to}: what is on disk is not served",
+            remedy=f"edit it, or tqserver reload {page.route}",
+        )
+    return _outcome(page, failure)
+
+
+def outcome_of_rollback(running: Running, name: str) -> Outcome:
+    """Return what a page came to that was rolled back."""
+    page = _page(running, name, ())
+    return _outcome(page, page.failure)
+
+
+def _outcome(page: PageStatus, failure: FailureStatus | None) -> Outcome:
+    return Outcome(page.name, page.route, page.state, page.revision, page.digest, failure, page.rolled_back_to)
+
+
+def revisions(running: Running, names: Iterable[str]) -> Revisions:
+    """Return the last revisions of these pages."""
+    return Revisions([PageRevisions(name, route_of(name), _revisions(running, name)) for name in names])
+
+
+def _revisions(running: Running, name: str) -> list[RevisionStatus]:
+    reconciler = running.site.reconcilers.get(name)
+    live = reconciler.live.spec.revision if reconciler is not None and reconciler.live is not None else 0
+    return [
+        RevisionStatus(
+            revision.number,
+            revision.digest,
+            clock.timestamp(revision.at) if revision.at else "",
+            is_live=revision.number == live,
+            is_kept=running.agent.has(revision.digest),
+            brings_back=revision.brings_back,
+        )
+        for revision in reversed(running.journal.of(name).recent)
+    ]
 
 
 def routes(found: Discovery, url: str | None) -> Routes:
@@ -116,6 +155,7 @@ def _page(running: Running, name: str, workers: Sequence[WorkerProcess]) -> Page
         last_exit=history.last_exit,
         last_reload_seconds=history.last_reload_seconds,
         failure=failure,
+        rolled_back_to=reconciler.rolled_back_to if reconciler is not None else 0,
     )
 
 

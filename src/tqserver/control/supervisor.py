@@ -205,6 +205,7 @@ class Supervisor:
             self._events,
             parts.output,
             parts.loads,
+            parts.journal,
         )
 
     def _task_failed(self, name: str, error: BaseException) -> None:

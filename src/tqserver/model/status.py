@@ -69,6 +69,7 @@ class PageStatus:
     last_exit: str = ""  # how the last of those ended
     last_reload_seconds: float | None = None  # from the read of the files to the acknowledgement by all proxies
     failure: FailureStatus | None = None
+    rolled_back_to: int = 0  # the revision that was gone back to and serves in place of what is on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of what is on disk of one page: served as ``revision``, unless there is a failure."""
+    """What became of what is on disk of one page: served as ``revision``, unless there is a failure.
+
+    ``rollback`` is answered with what was brought back instead, which ``rolled_back_to`` names.
+    """
 
     name: str
     route: str
@@ -126,14 +130,48 @@ class Outcome:
     revision: int
     digest: str
     failure: FailureStatus | None = None
+    rolled_back_to: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """The answer to ``wait`` and ``reload``: one outcome for each page that was asked for."""
+    """The answer to ``wait``, ``reload`` and ``rollback``: one outcome for each page that was asked for."""
 
     pages: list[Outcome]
     seconds: float
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionStatus:
+    """One revision of a page that was live; ``at`` is since when, "" if that is not known.
+
+    ``is_kept``: its artifact is there, so that it can be gone back to. ``brings_back`` is the revision that it
+    repeats, 0 if it was on disk itself.
+    """
+
+    revision: int
+    digest: str
+    at: str
+    is_live: bool
+    is_kept: bool
+    brings_back: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PageRevisions:
+    """The last revisions of one page, the newest first."""
+
+    name: str
+    route: str
+    revisions: list[RevisionStatus]
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """The answer to ``revisions``."""
+
+    pages: list[PageRevisions]
     version: int = VERSION
 
 

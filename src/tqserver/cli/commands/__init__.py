@@ -10,6 +10,8 @@ logs        what pages print
 events      what the server did
 wait        until what is on disk is served
 reload      fresh workers, changed or not
+rollback    an earlier revision, in place of what is on disk
+revisions   which there are
 doctor      what the machine has, and what it lacks
 completion  for the shell
 """

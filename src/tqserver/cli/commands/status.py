@@ -154,7 +154,12 @@ def troubles(status: Status) -> list[Sequence[Cell]]:
             lines.append((Cell("✗ ", BAD), Cell(page.route, STRONG), Cell(f"  {where}{page.failure.message}{serving}")))
             if page.failure.remedy:
                 lines.append((Cell(f"    {page.failure.remedy}", DIM),))
-        elif page.restarts:
+            continue
+        if page.rolled_back_to:
+            text = f"  rolled back to revision {page.rolled_back_to}: what is on disk is not served"
+            lines.append((Cell("! ", CAUTION), Cell(page.route, STRONG), Cell(text)))
+            lines.append((Cell(f"    edit it, or tqserver reload {page.route}", DIM),))
+        if page.restarts:
             times = "once" if page.restarts == 1 else f"{page.restarts} times"
             text = f"  a worker died {times}, the last: {page.last_exit}"
             lines.append((Cell("! ", CAUTION), Cell(page.route, STRONG), Cell(text)))
