@@ -68,21 +68,22 @@ def test_two_edits_of_one_size_with_one_modification_time(server: Server) -> Non
         server.wait_body("/edited", text)
 
 
-def test_a_helper_module_of_one_size_and_time(server: Server) -> None:
+def page_with_a_helper(server: Server) -> None:
     server.write("pages/edited/helper.py", 'WORD = "aaa"\n')
     server.page("edited", "import helper\n\n\ndef get():\n    return helper.WORD\n")
     server.start()
     server.wait_body("/edited", "aaa")
+
+
+def test_a_helper_module_of_one_size_and_time(server: Server) -> None:
+    page_with_a_helper(server)
     for text in ("bbb", "ccc"):
         server.edit("pages/edited/helper.py", f'WORD = "{text}"\n', "same-second")
         server.wait_body("/edited", text)
 
 
 def test_no_bytecode_is_written_beside_pages(server: Server) -> None:
-    server.write("pages/edited/helper.py", 'WORD = "aaa"\n')
-    server.page("edited", "import helper\n\n\ndef get():\n    return helper.WORD\n")
-    server.start()
-    server.wait_body("/edited", "aaa")
+    page_with_a_helper(server)
     assert list(server.root.glob("pages/**/__pycache__")) == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from tests.system import sources
@@ -22,36 +24,23 @@ def edit_and_see(server: Server, load: Load, page: str, file: str, text: str, ve
 
 
 @pytest.mark.slow
-def test_fifty_edits_of_a_python_page(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("entry", "page", "edits", "warm"), [("main.py", sources.functions, 50, 10), ("main.go", sources.go, 10, 3)]
+)
+def test_many_edits(server: Server, entry: str, page: Callable[[str], str], edits: int, warm: int) -> None:
+    """After ``warm`` of them the supervisor holds as many descriptors as it ever will."""
     server.configure(SETTINGS)
-    file = "pages/edited/main.py"
-    server.write(file, sources.functions("v0"))
+    file = f"pages/edited/{entry}"
+    server.write(file, page("v0"))
     server.start()
     server.wait_body("/edited", "v0")
     with Load(server.port, "/edited") as load:
-        for version in range(1, 51):
-            edit_and_see(server, load, "edited", file, sources.functions(f"v{version}"), version, "in-place")
-            if version == 10:
+        for version in range(1, edits + 1):
+            edit_and_see(server, load, "edited", file, page(f"v{version}"), version, "in-place")
+            if version == warm:
                 held = server.descriptors()
     load.assert_no_failure()
-    one_worker_left(server, "edited", 51)
-    wait_until(lambda: server.descriptors() <= held, lambda: f"{server.descriptors()} descriptors, {held} before")
-
-
-@pytest.mark.slow
-def test_ten_edits_of_a_go_page(server: Server) -> None:
-    server.configure(SETTINGS)
-    file = "pages/edited/main.go"
-    server.write(file, sources.go("v0"))
-    server.start()
-    server.wait_body("/edited", "v0")
-    with Load(server.port, "/edited") as load:
-        for version in range(1, 11):
-            edit_and_see(server, load, "edited", file, sources.go(f"v{version}"), version, "in-place")
-            if version == 3:
-                held = server.descriptors()
-    load.assert_no_failure()
-    one_worker_left(server, "edited", 11)
+    one_worker_left(server, "edited", edits + 1)
     wait_until(lambda: server.descriptors() <= held, lambda: f"{server.descriptors()} descriptors, {held} before")
 
 

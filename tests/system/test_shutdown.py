@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -70,13 +72,20 @@ def test_it_finishes_what_is_in_flight(server: Server, number: signal.Signals, p
     assert server.events()[-1]["event"] == "server.stopped"
 
 
-def test_a_second_interrupt_stops_at_once(server: Server) -> None:
-    server.configure("workers:\n  default:\n    drain_timeout_seconds: 300\n")
+@contextmanager
+def endless_stream(server: Server, drain_seconds: float) -> Iterator[None]:
+    """Start a server, and a response that has begun and never ends."""
+    server.configure(f"workers:\n  default:\n    drain_timeout_seconds: {drain_seconds}\n")
     server.page("endless", ENDLESS)
     server.start()
     server.wait_live("endless")
     with server.connection() as connection:
         assert connection.begin("/endless").read(3) == b"..."
+        yield
+
+
+def test_a_second_interrupt_stops_at_once(server: Server) -> None:
+    with endless_stream(server, drain_seconds=300):
         server.signal(signal.SIGINT)
         server.wait_log("server.stopping")
         assert server.process is not None
@@ -87,12 +96,7 @@ def test_a_second_interrupt_stops_at_once(server: Server) -> None:
 
 
 def test_a_drain_has_a_deadline(server: Server) -> None:
-    server.configure("workers:\n  default:\n    drain_timeout_seconds: 0.2\n")
-    server.page("endless", ENDLESS)
-    server.start()
-    server.wait_live("endless")
-    with server.connection() as connection:
-        assert connection.begin("/endless").read(3) == b"..."
+    with endless_stream(server, drain_seconds=0.2):
         server.signal(signal.SIGTERM)
         assert server.wait_exit() == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tqserver.cli.failures import place
 from tqserver.cli.output import BAD, CAUTION, DIM, GOOD, STRONG, Cell, Output
 from tqserver.model.status import Findings
 
@@ -17,7 +18,7 @@ def show(output: Output, found: Findings, root: Path) -> None:
         output.document(found)
         return
     for finding in found.findings:
-        where = f"{finding.where.removeprefix(f'{root}/')}: " if finding.where else ""
-        output.line(MARKS[finding.level], Cell(finding.name.ljust(NAME_WIDTH), STRONG), f"  {where}{finding.found}")
+        said = f"  {place(finding.where, root)}{finding.found}"
+        output.line(MARKS[finding.level], Cell(finding.name.ljust(NAME_WIDTH), STRONG), said)
         if finding.remedy:
             output.line(Cell(f"          {finding.remedy}", DIM))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqserver.cli.output import BAD, DIM, GOOD, STRONG, Cell, Output, duration
+from tqserver.cli.failures import lines_of
+from tqserver.cli.output import DIM, GOOD, STRONG, Cell, Output, duration
 from tqserver.model.errors import ExitCode
-from tqserver.model.status import Outcome, Outcomes
+from tqserver.model.status import Outcomes
 
 
 def show(output: Output, outcomes: Outcomes, root: Path, *, each: bool) -> ExitCode:
@@ -21,20 +22,12 @@ def show(output: Output, outcomes: Outcomes, root: Path, *, each: bool) -> ExitC
         brings_back = f" and brings back revision {page.rolled_back_to}" if page.rolled_back_to else ""
         output.line(Cell("✓ ", GOOD), Cell(page.route, STRONG), f"  revision {page.revision} is live{brings_back}")
     for page in failed:
-        _failure(output, page, root)
+        assert page.failure is not None
+        for line in lines_of(page.failure, root, page.route, page.revision):
+            output.line(*line)
+        output.block(page.failure.output)
     if not each or len(outcomes.pages) != 1:
         pages = "1 page is" if len(fine) == 1 else f"{len(fine)} pages are"
         broken = f", {len(failed)} failed" if failed else ""
         output.line(f"{pages} as on disk{broken}", Cell(f"  ({duration(outcomes.seconds)})", DIM))
     return code
-
-
-def _failure(output: Output, page: Outcome, root: Path) -> None:
-    failure = page.failure
-    assert failure is not None
-    where = f"{failure.where.removeprefix(f'{root}/')}: " if failure.where else ""
-    serving = f" (revision {page.revision} serves on)" if page.revision else ""
-    output.line(Cell("✗ ", BAD), Cell(page.route, STRONG), f"  {where}{failure.message}{serving}")
-    if failure.remedy:
-        output.line(Cell(f"    {failure.remedy}", DIM))
-    output.block(failure.output)

@@ -67,9 +67,17 @@ def _mistakes(name: str, file: Path) -> Iterator[Finding]:
 def _toolchains(found: Discovery) -> Iterator[Finding]:
     """What the languages of these pages need."""
     for runtime in sorted({page.runtime for page in found.pages.values()}):
-        need = by_name(runtime).requirement()
-        name = f"{runtime} pages"
-        yield Finding(PROBLEM if need.remedy else OK, name, need.found or "no toolchain", need.remedy)
+        yield toolchain(runtime, is_needed=True)
+
+
+def toolchain(runtime: str, *, is_needed: bool) -> Finding:
+    """Tell whether the machine has what pages of a language need; without, it is a problem only if there are any."""
+    need, name = by_name(runtime).requirement(), f"{runtime} pages"
+    if not need.remedy:
+        return Finding(OK, name, need.found)
+    if is_needed:
+        return Finding(PROBLEM, name, "their toolchain is missing", need.remedy)
+    return Finding(NOTE, name, "no toolchain; no page needs one", need.remedy)
 
 
 def _problem(name: str, error: TQError) -> Finding:

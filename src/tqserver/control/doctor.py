@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqserver.build.files import is_ignored
 from tqserver.build.registry import RUNTIMES
-from tqserver.control.check import NOTE, OK, PROBLEM
+from tqserver.control.check import NOTE, OK, PROBLEM, toolchain
 from tqserver.control.discovery import Discovery, discover
 from tqserver.host.rundir import NAME
 from tqserver.model.config import Config
@@ -37,10 +37,11 @@ def examine(project: Path, config: Config, running: Status | None) -> Findings:
         pages = [Finding(PROBLEM, "pages", error.message, error.remedy)]
     else:
         pages = [Finding(OK, "pages", f"{len(found.pages)} in {config.pages.directory}/")]
+    needed = {page.runtime for page in found.pages.values()}
     return Findings(
         [
             _python(),
-            *_toolchains(found),
+            *(toolchain(name, is_needed=name in needed) for name in sorted(RUNTIMES)),
             *pages,
             _watches(project / config.pages.directory),
             _watcher(running),
@@ -59,19 +60,6 @@ def _python() -> Finding:
     if sys.version_info < OLDEST_PYTHON:
         return Finding(PROBLEM, "python", version, f"install Python {wanted} or newer")
     return Finding(OK, "python", f"{version}, {sys.executable}")
-
-
-def _toolchains(found: Discovery) -> Iterator[Finding]:
-    """A toolchain that is missing is a problem only where a page needs it."""
-    needed = {page.runtime for page in found.pages.values()}
-    for name, runtime in sorted(RUNTIMES.items()):
-        need = runtime.requirement()
-        if not need.remedy:
-            yield Finding(OK, f"{name} pages", need.found)
-        elif name in needed:
-            yield Finding(PROBLEM, f"{name} pages", "their toolchain is missing", need.remedy)
-        else:
-            yield Finding(NOTE, f"{name} pages", "no toolchain; no page needs one", need.remedy)
 
 
 def _watches(pages: Path) -> Finding:
@@ -100,9 +88,7 @@ def _watcher(running: Status | None) -> Finding:
         return Finding(OK, "watcher", "not asked: no server runs")
     remedy = "docs/watching.md says what helps"
     if running.server.watcher == "polling":
-        return Finding(
-            NOTE, "watcher", f"it polls: {running.server.polling_reason}", "docs/watching.md says what helps"
-        )
+        return Finding(NOTE, "watcher", f"it polls: {running.server.polling_reason}", remedy)
     missed = running.server.missed_changes
     if missed:
         return Finding(NOTE, "watcher", f"inotify did not tell of {missed} changes", remedy)

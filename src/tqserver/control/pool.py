@@ -73,6 +73,7 @@ class Pool:
         self.failure: Failure | None = None
         self.gave_up = False
         self.last_exit = ""
+        self._log = log.bind(page=spec.page.name, revision=spec.revision)
         self._terms = terms
         self._agent = agent
         self._retirement = retirement
@@ -143,10 +144,8 @@ class Pool:
         self._workers.append(worker)
         self._monitors[worker.number] = Monitor(worker, lambda: self._terms.settings, self._replace_soon)
         self._monitors[worker.number].look(self._tasks)
-        log.info(
+        self._log.info(
             "worker.ready",
-            page=self.spec.page.name,
-            revision=self.spec.revision,
             worker=worker.number,
             pid=worker.pid,
             endpoint=worker.endpoint,
@@ -155,7 +154,7 @@ class Pool:
         return worker
 
     def _started(self, worker: WorkerProcess) -> None:
-        log.info("worker.started", page=self.spec.page.name, revision=self.spec.revision, worker=worker.number)
+        self._log.info("worker.started", worker=worker.number)
 
     # --- as many as are wanted ----------------------------------------------------------------------------
 
@@ -184,7 +183,7 @@ class Pool:
         self._mend()
 
     def _log_scaled(self) -> None:
-        log.info("pool.scaled", page=self.spec.page.name, revision=self.spec.revision, workers=self._wanted)
+        self._log.info("pool.scaled", workers=self._wanted)
 
     def _mend(self) -> None:
         if self._mending is None or self._mending.done():
@@ -213,9 +212,8 @@ class Pool:
 
     def _not_started(self, error: PageError) -> None:
         self._delay = self._policy.died(0.0, clock.monotonic())
-        log.error(
+        self._log.error(
             "worker.not_replaced",
-            page=self.spec.page.name,
             error=str(error),
             output=error.output,
             restart_in_seconds=self._delay,
@@ -283,11 +281,9 @@ class Pool:
 
     def _exited(self, worker: WorkerProcess) -> None:
         expected = self._retired or worker.ended_from is not WorkerState.READY
-        report = log.info if expected else log.error
+        report = self._log.info if expected else self._log.error
         report(
             "worker.exited",
-            page=self.spec.page.name,
-            revision=self.spec.revision,
             worker=worker.number,
             pid=worker.pid,
             cause="" if expected else worker.cause.value,
@@ -325,10 +321,8 @@ class Pool:
             remedy="change the page's files, or run tqserver reload; max_restarts says how many deaths are too many",
             output=output,
         )
-        log.error(
+        self._log.error(
             "page.gave_up",
-            page=self.spec.page.name,
-            revision=self.spec.revision,
             error=self.failure.message,
             remedy=self.failure.remedy,
             output=output,
@@ -341,10 +335,8 @@ class Pool:
         if self._retired or worker.number in self._being_replaced or worker.state is not WorkerState.READY:
             return
         self._being_replaced.add(worker.number)
-        log.info(
+        self._log.info(
             "worker.recycled",
-            page=self.spec.page.name,
-            revision=self.spec.revision,
             worker=worker.number,
             pid=worker.pid,
             cause=cause.value,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tqserver.cli.output import BAD, DIM, GOOD, STRONG, Cell, Output, duration
+from tqserver.cli.failures import lines_of
+from tqserver.cli.output import DIM, GOOD, STRONG, Cell, Output, duration
 from tqserver.cli.session import Session, config_option, json_option, pass_session, route_argument
 from tqserver.model.errors import ExitCode
 
@@ -33,17 +35,15 @@ def command(ctx: click.Context, session: Session, route: str) -> None:
         session.output.document({"pages": results, "version": 1})
     else:
         for built in results:
-            _show(session.output, built, f"{session.root}/")
+            _show(session.output, built, session.root)
     ctx.exit(ExitCode.PAGE if any(built.failure is not None for built in results) else ExitCode.OK)
 
 
-def _show(output: Output, built: Built, root: str) -> None:
+def _show(output: Output, built: Built, root: Path) -> None:
     if built.failure is None:
         took = "there already" if built.reused else f"built in {duration(built.seconds)}"
         output.line(Cell("✓ ", GOOD), Cell(built.route, STRONG), f"  {took}", Cell(f"  {built.digest}", DIM))
         return
-    where = f"{built.failure.where.removeprefix(root)}: " if built.failure.where else ""
-    output.line(Cell("✗ ", BAD), Cell(built.route, STRONG), f"  {where}{built.failure.message}")
-    if built.failure.remedy:
-        output.line(Cell(f"    {built.failure.remedy}", DIM))
+    for line in lines_of(built.failure, root, built.route):
+        output.line(*line)
     output.block(built.failure.output)

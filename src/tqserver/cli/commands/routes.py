@@ -6,6 +6,7 @@ import os
 
 import click
 
+from tqserver.cli.failures import lines_of
 from tqserver.cli.output import BAD, DIM, GOOD, STRONG, Cell, Column, Output
 from tqserver.cli.session import Session, config_option, json_option, pass_session
 from tqserver.model.errors import ExitCode
@@ -47,10 +48,8 @@ def _table(output: Output, found: Routes, root: str) -> None:
     ]
     output.table([Column("ROUTE"), Column("PAGE"), Column("RUNTIME", drop=1)], rows)
     for problem in found.problems:
-        where = f"{problem.where.removeprefix(root + '/')}: " if problem.where else ""
-        output.line(Cell("✗ ", BAD), f"{where}{problem.message}")
-        if problem.remedy:
-            output.line(Cell(f"    {problem.remedy}", DIM))
+        for line in lines_of(problem, root):
+            output.line(*line)
 
 
 def _explain(output: Output, explanation: Explanation) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from tqserver.cli.client import Client
+from tqserver.cli.failures import lines_of
 from tqserver.cli.output import BAD, CAUTION, DIM, GOOD, STRONG, Cell, Column, Output, duration, megabytes
 from tqserver.cli.session import Session, json_option, pass_session
 from tqserver.model.status import PageStatus, Status
@@ -146,14 +147,9 @@ def _time(seconds: float | None) -> Cell:
 def troubles(status: Status) -> list[Sequence[Cell]]:
     """Return what is wrong, line by line: failures with their remedies, and workers that died."""
     lines: list[Sequence[Cell]] = []
-    project = status.server.project + "/"
     for page in status.pages:
         if page.failure is not None:
-            where = f"{page.failure.where.removeprefix(project)}: " if page.failure.where else ""
-            serving = f" (revision {page.revision} serves on)" if page.revision else ""
-            lines.append((Cell("✗ ", BAD), Cell(page.route, STRONG), Cell(f"  {where}{page.failure.message}{serving}")))
-            if page.failure.remedy:
-                lines.append((Cell(f"    {page.failure.remedy}", DIM),))
+            lines += lines_of(page.failure, status.server.project, page.route, page.revision)
             continue
         if page.rolled_back_to:
             text = f"  rolled back to revision {page.rolled_back_to}: what is on disk is not served"
