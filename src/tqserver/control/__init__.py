@@ -8,6 +8,7 @@ site            the pages of the project: found, followed, let go
 reconciler      * a file change: read, build, start, publish, retire - one page, one at a time
 standing        what a page does for its clients right now, told to proxies and to the log
 on_disk         what is on disk of one page, and what else it reads
+attempt         one under way: it ends by itself, or when it is overtaken
 goal            what an attempt is about: what is on disk, or a revision in its place
 past            what a page was: its revisions, and what a rollback has set aside
 revisions       pure: which revisions are remembered, and which is gone back to

@@ -79,6 +79,6 @@ class Past:
     def last_good(self, failed: Goal) -> Revision | None:
         """Return what was live last and can be again, if that is not what has failed."""
         for last in self._memory.recent[-1:]:
-            if failed.revision is None and failed.digest not in (last.content, last.digest):
+            if failed.revision is None and (not failed.digest or failed.digest not in (last.content, last.digest)):
                 return last if self._services.agent.has(last.digest) else None
         return None

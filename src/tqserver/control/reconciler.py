@@ -18,6 +18,7 @@ from functools import partial
 from tqserver.build.files import Unsettled
 from tqserver.build.pipeline import Source
 from tqserver.control.agent import WorkerSpec
+from tqserver.control.attempt import unless_overtaken
 from tqserver.control.goal import NOTHING, Ask, Failed, Goal, Key
 from tqserver.control.on_disk import OnDisk
 from tqserver.control.past import Past
@@ -171,32 +172,15 @@ class Reconciler:
     async def _try(self, goal: Goal) -> Failed:
         """Make an attempt; return what it failed with, Unsettled if the disk says something else before its end."""
         self._standing.begin()
-        attempt = self._services.tasks.start(self._outcome(goal), name=f"attempt.{self.page.name}")
-        try:
-            while not attempt.done():
-                disturbed = self._services.tasks.start(self._disturbed.wait(), name="disturbed")
-                await asyncio.wait({attempt, disturbed}, return_when=asyncio.FIRST_COMPLETED)
-                disturbed.cancel()
-                if attempt.done():
-                    break
-                self._disturbed.clear()
-                if not await self._is_still(goal) and not attempt.done():
-                    attempt.cancel()
-                    await asyncio.wait({attempt})
-        except asyncio.CancelledError:  # the page is gone or the server stops: nothing new may go live
-            attempt.cancel()
-            await asyncio.wait({attempt})
-            self._reload_wanted = True  # if the server goes on after all
-            raise
-        return Unsettled("superseded") if attempt.cancelled() else attempt.result()
-
-    async def _outcome(self, goal: Goal) -> Failed:
+        name, tasks = f"attempt.{self.page.name}", self._services.tasks
         try:
             with self._services.collector.claimed(goal.artifact):
-                await self._attempt(goal)
-        except (TQError, Unsettled) as error:
-            return error
-        return None
+                return await unless_overtaken(
+                    partial(self._attempt, goal), self._disturbed, partial(self._is_still, goal), tasks, name
+                )
+        except asyncio.CancelledError:  # the page is gone or the server stops: nothing new may go live
+            self._reload_wanted = True  # if the server goes on after all
+            raise
 
     async def _attempt(self, goal: Goal) -> None:
         begun = clock.monotonic()
