@@ -7,6 +7,7 @@ waits for comes, or the test fails.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -14,6 +15,7 @@ import struct
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
@@ -230,7 +232,8 @@ class Proxy:
 
     versions = count(1)
 
-    def __init__(self) -> None:
+    def __init__(self, *, open_files: int | None = None) -> None:
+        """``open_files`` is how many the process may have, where not as many as this one."""
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen(128)
@@ -244,6 +247,7 @@ class Proxy:
                     "--link", str(descriptors[0]), "--listen", str(descriptors[1]),
                 ],
                 pass_fds=descriptors,
+                preexec_fn=None if open_files is None else partial(_allow, open_files),
             )  # fmt: skip
         self._decoder = FrameDecoder()
         self._heard: list[FromProxy] = []
@@ -314,6 +318,10 @@ class Proxy:
         self.process.wait(DEADLINE_SECONDS)
         self.link.close()
         self._listener.close()
+
+
+def _allow(open_files: int) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, open_files))
 
 
 def page(*workers: Worker, name: str = "index", pattern: str = "/", **more: Any) -> RouteEntry:

@@ -81,6 +81,14 @@ class ServerSettings:
     tls: TlsSettings | None = field(default=None, metadata={"section": TlsSettings})
     max_body: int = setting(0, kinds.Size(), "Largest request body; 0 is unlimited.")
     max_header_bytes: int = setting(65536, kinds.Size(1024, 2**24), "Largest request head, in all.")
+    max_connections: int = setting(
+        0,
+        kinds.Number(0),
+        "Client connections of a proxy; 0 is half of the files that it may have open, which is the most in any case.",
+    )
+    max_connections_per_client: int = setting(
+        0, kinds.Number(0), "Connections of one client address to a proxy; those beyond are closed. 0 is no limit."
+    )
     trusted_proxies: tuple[str, ...] = setting(
         (), ListOf(kinds.Network()), "Addresses and networks of peers whose X-Forwarded-* fields are kept."
     )

@@ -13,6 +13,7 @@ relay        a request on its way to a worker, and its answer back
 upstream     a worker's connection: requests are written to it, answers read from it
 flow         back-pressure: who reads waits for whom writes
 dispatch     from a request to a worker's connection: choose, hold, try again
+clients      how many there may be, and who gives way
 connections  the connections to workers: kept, checked, opened
 table        the snapshot, and what is the case with its pages and workers
 replies      the answers that the proxy gives itself

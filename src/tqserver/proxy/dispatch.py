@@ -6,11 +6,13 @@ wait go, and has a worker that left come to rest?
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from tqserver.proxy import balancer
+from tqserver.proxy.clients import FullNotice
 from tqserver.proxy.connections import Connections
 from tqserver.proxy.exchange import Exchange
 from tqserver.proxy.table import Page, Route, Table, Worker
@@ -20,12 +22,17 @@ from tqserver.wire.messages import Acknowledged, Demand, Drained, FromProxy, Ref
 if TYPE_CHECKING:
     from tqserver.proxy.relay import Relay
 
+_SPENT = frozenset((errno.EMFILE, errno.ENFILE))  # descriptors, of the proxy or of the machine
+
 
 class Dispatcher:
     """Gives each request a connection to a worker of its page, or has it answered otherwise."""
 
-    def __init__(self, table: Table, connections: Connections, tell: Callable[[FromProxy], None]) -> None:
+    def __init__(
+        self, table: Table, connections: Connections, tell: Callable[[FromProxy], None], notice: FullNotice
+    ) -> None:
         self._table = table
+        self._notice = notice
         self._connections = connections
         self._tell = tell
 
@@ -99,10 +106,18 @@ class Dispatcher:
 
     def _refused(self, relay: Relay, exchange: Exchange, worker: Worker, error: OSError) -> None:
         worker.is_resting = True
-        if not isinstance(error, BlockingIOError):  # that is a full backlog: busy, and not ill
+        if error.errno in _SPENT:
+            self._spare(error)
+        elif not isinstance(error, BlockingIOError):  # that is a full backlog: busy, and not ill
             self.complain(worker, str(error) or "the connection timed out")
         if relay.still_wants(exchange, worker):
             relay.connection_refused()
+
+    def _spare(self, error: OSError) -> None:
+        """No descriptor is left for a connection to a worker: give up those that serve nobody now."""
+        self._notice.say(f"no connection to a worker: {error.strerror}")
+        for worker in self._table.workers.values():
+            self._connections.close_idle(worker)
 
     def complain(self, worker: Worker, reason: str) -> None:
         """Have control look at a worker."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from tqserver.proxy.home import Home
 
 LINGER_SECONDS = 2.0
+NEW_SECONDS = 1.0  # in which a client that has just connected is expected to ask
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
@@ -33,12 +34,13 @@ class Downstream(Flow):
     """One connection of a client.
 
     ``relay`` has the request that is being answered, if there is one. ``deadline`` bounds whatever is waited
-    for. ``is_half_closed``: the client sends nothing more, and may still read.
+    for. ``peer`` is the client as workers are told of it. ``is_half_closed``: it sends nothing more, and may still
+    read.
     """
 
     __slots__ = (
-        "_backlog", "_has_served", "_home", "_is_lingering", "_peer", "_reader", "_searched", "_unsent_bytes",
-        "deadline", "is_half_closed", "relay",
+        "_backlog", "_came_at", "_has_served", "_home", "_is_lingering", "_reader", "_searched", "_unsent_bytes",
+        "deadline", "is_half_closed", "peer", "relay",
     )  # fmt: skip
 
     def __init__(self, home: Home) -> None:
@@ -58,6 +60,12 @@ class Downstream(Flow):
         """What is written to the client is read from the worker."""
         return self.relay.upstream
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost if it is closed: it has not asked, for a while if it is new."""
+        is_new = not self._has_served and self._home.ticker.now - self._came_at < NEW_SECONDS
+        return not (self.relay.exchange is not None or self._backlog or self._is_lingering or is_new)
+
     def wait(self, seconds: float) -> None:
         """Bound what is waited for now."""
         self.deadline = self._home.ticker.now + seconds
@@ -68,8 +76,11 @@ class Downstream(Flow):
         """A client has connected (asyncio)."""
         super().connection_made(transport)
         address = transport.get_extra_info("peername")
-        self._peer = Peer(address[0] if address else "", b"http", self._home.table.trusted)
-        self._home.clients.add(self)
+        self.peer = Peer(address[0] if address else "", b"http", self._home.table.trusted)
+        self._came_at = self._home.ticker.now
+        if not self._home.clients.add(self):
+            self.transport.abort()
+            return
         self.wait(self._home.table.limits.idle_timeout_seconds)
 
     def data_received(self, data: bytes) -> None:
@@ -117,7 +128,7 @@ class Downstream(Flow):
         home = self._home
         request_id = request.request_id or home.next_request_id()
         self.relay.begin(
-            Exchange(request, request_id, self._peer.fields(request)),
+            Exchange(request, request_id, self.peer.fields(request)),
             refused_head(request, home.table.limits),
         )
 
@@ -216,7 +227,7 @@ class Downstream(Flow):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone (asyncio)."""
-        self._home.clients.discard(self)
+        self._home.clients.remove(self)
         self.relay.client_left()
 
     # --- it takes too long ----------------------------------------------------------------------------------

@@ -7,26 +7,33 @@ trusted one speaks for somebody else: its fields are kept, and its own address i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from tqserver.wire.http1 import RequestHead
 
 Network = IPv4Network | IPv6Network
 
+_CLIENT_NETWORK_BYTES = 8  # RFC 4291 2.5.4: a /64; all of an IPv4 address
 _FOR = b"\r\nX-Forwarded-For: "
 _PROTO = b"\r\nX-Forwarded-Proto: "
 _HOST = b"\r\nX-Forwarded-Host: "
 
 
 class Peer:
-    """The other end of a client's connection. What is the same for all its requests is made once."""
+    """The other end of a client's connection. What is the same for all its requests is made once.
 
-    __slots__ = ("_known", "address", "is_trusted", "scheme")
+    ``counted_as`` is the same for what one client can connect from: its address, of IPv6 the network of it, since a
+    client has all of that. It is empty for a peer without an address.
+    """
+
+    __slots__ = ("_known", "address", "counted_as", "is_trusted", "scheme")
 
     def __init__(self, address: str, scheme: bytes, trusted: Sequence[Network]) -> None:
-        self.address = _readable(address).encode("ascii", "replace")
+        parsed = _parsed(address)
+        self.address = (str(parsed) if parsed is not None else address).encode("ascii", "replace")
+        self.counted_as = parsed.packed[:_CLIENT_NETWORK_BYTES] if parsed is not None else b""
         self.scheme = scheme
-        self.is_trusted = any(_is_in(address, network) for network in trusted)
+        self.is_trusted = parsed is not None and any(parsed in network for network in trusted)
         self._known = _FOR + self.address + _PROTO + scheme + _HOST
 
     def fields(self, request: RequestHead) -> bytes:
@@ -53,18 +60,11 @@ def networks(texts: Sequence[str]) -> list[Network]:
     return [ip_network(text, strict=False) for text in texts]
 
 
-def _readable(address: str) -> str:
-    """An IPv4 client of an IPv6 socket is shown as what it is."""
+def _parsed(address: str) -> IPv4Address | IPv6Address | None:
+    """An IPv4 client of an IPv6 socket is taken for what it is; a unix socket's peer has no address."""
     try:
         parsed = ip_address(address)
     except ValueError:
-        return address
+        return None
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
-    return str(mapped or parsed)
-
-
-def _is_in(address: str, network: Network) -> bool:
-    try:
-        return ip_address(_readable(address)) in network
-    except ValueError:
-        return False  # a unix socket's peer has no address
+    return mapped or parsed

@@ -7,8 +7,8 @@ from itertools import count
 
 from tqserver.host.log import get_logger
 from tqserver.proxy import replies
+from tqserver.proxy.clients import Clients
 from tqserver.proxy.dispatch import Dispatcher
-from tqserver.proxy.downstream import Downstream
 from tqserver.proxy.exchange import Exchange
 from tqserver.proxy.replies import Reply
 from tqserver.proxy.table import Table
@@ -24,11 +24,11 @@ log = get_logger("proxy")
 class Home:
     """The clients of a proxy, and what they need to be served."""
 
-    def __init__(self, table: Table, dispatcher: Dispatcher, ticker: Ticker) -> None:
+    def __init__(self, table: Table, dispatcher: Dispatcher, ticker: Ticker, clients: Clients) -> None:
         self.table = table
         self.dispatcher = dispatcher
         self.ticker = ticker
-        self.clients: set[Downstream] = set()
+        self.clients = clients
         self.is_leaving = False
         self._prefix = secrets.token_hex(4).encode()
         self._numbers = count(1)
@@ -62,5 +62,7 @@ class Home:
         """End what has lasted too long."""
         self._may_log = LOGGED_PER_TICK
         passed = self.ticker.passed
-        for client in [client for client in self.clients if passed(client.deadline)]:
-            client.expire()
+        for client in self.clients:
+            if passed(client.deadline):
+                client.expire()
+        self.clients.tick()

@@ -20,11 +20,13 @@ from collections.abc import Sequence
 
 import uvloop
 
+from tqserver.host.limits import raise_open_files
 from tqserver.host.log import configure_json, get_logger
 from tqserver.host.process import set_title
 from tqserver.host.signals import SignalHandlers
 from tqserver.host.sockets import BACKLOG
 from tqserver.host.tasks import TaskOwner
+from tqserver.proxy.clients import Clients, FullNotice
 from tqserver.proxy.connections import Connections
 from tqserver.proxy.counters import Counts
 from tqserver.proxy.dispatch import Dispatcher
@@ -47,7 +49,7 @@ log = get_logger("proxy")
 class Server:
     """One proxy, from start to exit."""
 
-    def __init__(self, name: str, listeners: Sequence[socket.socket]) -> None:
+    def __init__(self, name: str, listeners: Sequence[socket.socket], open_files: int) -> None:
         self._name = name
         self._listeners = listeners
         self._servers: list[asyncio.Server] = []
@@ -57,8 +59,10 @@ class Server:
         self._table = Table()
         self._counts = Counts(self._table)
         self._connections = Connections(self._tasks, self._ticker)
-        self._dispatcher = Dispatcher(self._table, self._connections, self._link.send)
-        self._home = Home(self._table, self._dispatcher, self._ticker)
+        notice = FullNotice(self._ticker, open_files)
+        self._dispatcher = Dispatcher(self._table, self._connections, self._link.send, notice)
+        clients = Clients(self._table, notice, open_files, self._stop_accepting, self._listen)
+        self._home = Home(self._table, self._dispatcher, self._ticker, clients)
         self._is_listening = False
         self._ticks = 0
         self._leave_by = 0.0
@@ -88,8 +92,8 @@ class Server:
                 self._leave(seconds, patient=patient)
 
     def _listen(self) -> None:
-        """There is a table: accept, if not yet. (The next snapshot can come before a server is created.)"""
-        if self._is_listening or self._home.is_leaving:
+        """There is a table, and room: accept, if not yet. (The next snapshot can come before a server is created.)"""
+        if self._is_listening or self._home.is_leaving or self._home.clients.must_wait:
             return
         self._is_listening = True
         for listener in self._listeners:
@@ -102,8 +106,15 @@ class Server:
             lambda: Downstream(self._home), sock=listener.dup(), backlog=BACKLOG
         )
         self._servers.append(server)
-        if self._home.is_leaving:
+        if not self._is_listening:  # no longer
             server.close()
+
+    def _stop_accepting(self) -> None:
+        """Leave what comes to the kernel's queue, and to the other proxies."""
+        self._is_listening = False
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -134,8 +145,7 @@ class Server:
         self._tasks.start(self._stop_listening(patient), name="leave")
 
     async def _stop_listening(self, patient: bool) -> None:
-        for server in self._servers:
-            server.close()
+        self._stop_accepting()
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             for connection in _queued(listener):
@@ -144,14 +154,14 @@ class Server:
         loop.call_later(0, self._close_idle, patient)
 
     def _close_idle(self, patient: bool) -> None:
-        for client in list(self._home.clients):
+        for client in self._home.clients:
             client.leave(patient=patient)
         self._look_whether_left()
 
     def _look_whether_left(self) -> None:
         if self._home.clients and self._ticker.now < self._leave_by:
             return
-        for client in list(self._home.clients):
+        for client in self._home.clients:
             client.give_up()
         self._send_counters()
         self._finish(EXIT_LEFT)
@@ -188,7 +198,7 @@ def _queued(listener: socket.socket) -> list[socket.socket]:
     while len(connections) < BACKLOG:
         try:
             connection, _ = listener.accept()
-        except BlockingIOError:
+        except OSError:  # nobody waits, or no descriptor is left
             break
         connection.setblocking(False)
         connections.append(connection)
@@ -207,6 +217,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listeners = [socket.socket(fileno=fileno) for fileno in given.listen]
     for listener in listeners:
         listener.setblocking(False)
-    server = Server(given.name, listeners)
+    server = Server(given.name, listeners, raise_open_files())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(server.run(given.link))
