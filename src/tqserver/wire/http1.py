@@ -103,7 +103,12 @@ _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 
 
 def _judge_request(raw: bytes) -> None:
-    """Raise :class:`BadMessage` unless ``raw`` is a request head."""
+    """Raise :class:`BadMessage` unless ``raw`` is a request head.
+
+    llhttp takes ``GET /?q`` LF for a whole request line, of HTTP/0.9, and what is behind it for a field.
+    """
+    if raw.find(b"\n") != raw.find(b"\r\n") + 1:
+        raise BadMessage("the request line ends with LF alone")
     parser = httptools.HttpRequestParser(None)
     try:
         parser.feed_data(raw)
