@@ -89,6 +89,25 @@ def test_a_trusted_proxy_speaks_for_its_client(proxy: Proxy, worker: Worker) -> 
     assert request["X-Forwarded-Port"] == b"443"
 
 
+@pytest.mark.parametrize("trusted", [[], ["127.0.0.1"]])
+def test_what_an_application_would_take_for_such_a_field_stops(
+    proxy: Proxy, worker: Worker, trusted: list[str]
+) -> None:
+    """CGI, WSGI, PHP and Rack have one name for both spellings; of the proxy's own no other is passed on."""
+    proxy.route(page(worker), trusted_proxies=trusted)
+    names = ["X_Forwarded_For", "X-Forwarded_For", "x_request_id", "X-Forwarded-A_B", "FORWARDED_", "Content_Length"]
+    proxy.connect().send(get("/?a_b=1", *(f"{name}: 6.6.6.6" for name in names), "X-Kept: a_b: c_d"))
+    _, request = worker.serve(ok())
+    assert b"6.6.6.6" not in request.raw
+    assert request.line == b"GET /?a_b=1 HTTP/1.1"
+    assert request["X-Kept"] == b"a_b: c_d"
+
+
+def test_no_spelling_of_a_name_is_left_out(proxy: Proxy, worker: Worker) -> None:
+    proxy.connect().send(get("/", "X-Forwarded-~: 6.6.6.6", "X-Forwarded-: 6.6.6.6"))
+    assert b"6.6.6.6" not in worker.serve(ok())[1].raw
+
+
 def test_request_ids_are_made_unique_and_taken_over(proxy: Proxy, worker: Worker) -> None:
     client = proxy.connect().send(get())
     connection, request = worker.serve(ok(b"", "X-Request-Id: the-workers"))

@@ -28,19 +28,22 @@ _HOP_BY_HOP = (
 )
 
 
-def _lines_named(*names: str) -> re.Pattern[bytes]:
-    """Return a pattern for these field lines; names are regular expressions in lower case.
+def _lines_named(*names: str, also: str = "") -> re.Pattern[bytes]:
+    """Return a pattern for these field lines; names are regular expressions in lower case, ``also`` one for others.
 
     The first letter is looked at before all else: most lines are none of these, and that decides quickly.
     """
     initials = "".join(sorted({name[0] for name in names}))
-    start = f"\\r\\n(?=[{initials}{initials.upper()}])"
-    return re.compile((start + f"(?i:({'|'.join(names)})):[ \\t]*([^\\r\\n]*)").encode())
+    name = f"(?=[{initials}{initials.upper()}])(?i:{'|'.join(names)}){also and '|' + also}"
+    return re.compile(f"\\r\\n({name}):[ \\t]*([^\\r\\n]*)".encode())
 
 
+# CGI, WSGI, PHP and Rack take "_" and "-" of a name for the same: X_Forwarded_For would pass for a field of the proxy.
+_WITH_UNDERSCORE = r"[^:_\r\n]*_[^:\r\n]*"
 REQUEST_STOPS = _lines_named(
-    *_HOP_BY_HOP, "content-length", "expect", "host", "x-forwarded-[a-z0-9-]+", "forwarded", "x-request-id"
-)
+    *_HOP_BY_HOP, "content-length", "expect", "host", r"x-forwarded-[^:_\r\n]*", "forwarded", "x-request-id",
+    also=_WITH_UNDERSCORE,
+)  # fmt: skip
 RESPONSE_STOPS = _lines_named(*_HOP_BY_HOP, "content-length", "x-request-id", "date")
 
 

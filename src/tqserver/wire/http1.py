@@ -203,7 +203,7 @@ def _read_request_fields(head: RequestHead, found: Found) -> None:
             head.request_id = value if headers.is_request_id(value) else b""
         elif name == b"upgrade":
             upgrade = value
-        elif name.startswith((b"x-forwarded-", b"forwarded")):
+        elif name.startswith((b"x-forwarded-", b"forwarded")) and b"_" not in name:
             forwarded.append((name, value))
     head.forwarded = tuple(forwarded)
     if head.minor == 1 and head.host is None:
