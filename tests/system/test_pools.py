@@ -206,6 +206,21 @@ def test_a_worker_that_answers_no_probe_is_replaced(server: Server) -> None:
     wait_until(lambda: not psutil.pid_exists(first), server.tail)
 
 
+def test_a_worker_that_listens_no_more_is_replaced_when_a_request_finds_out(server: Server) -> None:
+    """Its process is there; no probe is due for a long time."""
+    server.configure(default(health_interval_seconds=600))
+    server.page(
+        "deaf",
+        "import os\n\n\ndef get():\n    return 'ok'\n\n\ndef post():\n    os.execv('/bin/sleep', ['sleep', '600'])\n",
+    )
+    server.start()
+    server.wait_live("deaf")
+    assert server.get("/deaf", "POST", b"x").status == 502
+    answer = server.get("/deaf")  # held until a worker takes it
+    assert (answer.status, answer.text) == (200, "ok")
+    assert "nobody listens" in server.wait_log("worker.recycled", page="deaf")["reason"]
+
+
 def test_a_page_whose_requests_time_out_is_replaced(server: Server) -> None:
     """Its probe is answered; what clients ask is not."""
     server.configure(default(write_timeout_seconds=0.5, health_interval_seconds=1))

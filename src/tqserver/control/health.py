@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 
 _FIRST_LINE_LIMIT = 4096
+_CONNECT_SECONDS = 2.0
 
 
 async def probe(endpoint: str, path: str, timeout_seconds: float) -> str:
@@ -25,6 +26,19 @@ async def probe(endpoint: str, path: str, timeout_seconds: float) -> str:
     except (OSError, ValueError) as error:
         return str(error)
     return _verdict(line)
+
+
+async def nobody_listens(endpoint: str) -> bool:
+    """Tell whether the kernel knows that nobody is there; busy, or silent, is another matter."""
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS):
+            _, writer = await _open(endpoint)
+    except (ConnectionRefusedError, FileNotFoundError):
+        return True
+    except OSError:  # TimeoutError is one
+        return False
+    writer.close()
+    return False
 
 
 def _verdict(status_line: bytes) -> str:

@@ -33,7 +33,7 @@ from tqserver.host.ports import PortPool
 from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory, journal_file
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config
-from tqserver.wire.messages import Counters, Demand, FromProxy
+from tqserver.wire.messages import Counters, Demand, FromProxy, Refused
 
 log = get_logger("parts")
 
@@ -132,6 +132,8 @@ class Parts:
                 self.site.observe(self.loads.heard(proxy.name, message, clock.monotonic()), self.loads)
             case Demand(page=page):
                 self.site.demand(page)
+            case Refused(worker=worker):
+                self.site.refused(worker)
             case _:
                 self.publisher.heard(proxy, message)
 

@@ -173,6 +173,11 @@ class Pool:
         if self._wanted <= len(self.ready) and self._wanted < self._terms.settings.max_workers:
             self._want(self._wanted + 1)
 
+    def refused(self, worker: int) -> None:
+        """A proxy could not reach a worker, or got no answer from it: look at it, if it is one of these."""
+        if worker in self._monitors:
+            self._monitors[worker].look_at_once(self._tasks)
+
     def _want(self, count: int) -> None:
         if count != self._wanted:
             self._wanted = count

@@ -168,6 +168,12 @@ class Site:
         if page in self.reconcilers:
             self.reconcilers[page].demand()
 
+    def refused(self, worker: int) -> None:
+        """A proxy could not reach a worker, or got no answer from it."""
+        for reconciler in self.reconcilers.values():
+            if reconciler.live is not None:
+                reconciler.live.refused(worker)
+
     def observe(self, news: Mapping[str, PageLoad], loads: Loads) -> None:
         """Proxies have counted."""
         for name, load in news.items():
