@@ -207,6 +207,9 @@ def test_a_deadly_request_is_given_up(proxy: Proxy, worker: Worker) -> None:
     [
         b"220 smtp.example ESMTP\r\n\r\n",
         b"HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        b"HTTP/1.1 200 \x00\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 \x1b[2J\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 \x7f\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",

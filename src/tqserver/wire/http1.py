@@ -280,6 +280,9 @@ class ResponseHead:
         return head
 
 
+_REASON = re.compile(rb"[\t -~\x80-\xff]*")  # RFC 9112 4; llhttp takes any byte
+
+
 def parse_response_head(raw: bytes) -> ResponseHead:
     """Parse one head, from its first byte to its empty line. Raises :class:`BadMessage`."""
     parser = httptools.HttpResponseParser(None)
@@ -292,7 +295,7 @@ def parse_response_head(raw: bytes) -> ResponseHead:
     status = parser.get_status_code()
     start, lines, found = headers.part(raw, headers.RESPONSE_STOPS)
     minor = _VERSIONS.get(start[:8])
-    if minor is None or not 100 <= status <= 599:
+    if minor is None or not 100 <= status <= 599 or not _REASON.fullmatch(start, 8):
         raise BadMessage("not an HTTP/1 response")
     head = ResponseHead(status, start[8:], minor, lines, len(raw))
     _read_response_fields(head, found)
