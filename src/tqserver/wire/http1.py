@@ -196,9 +196,9 @@ def _read_request_fields(head: RequestHead, found: Found) -> None:
         elif name == b"content-length":
             head.content_length = int(value)
         elif name == b"transfer-encoding":
-            head.codings = tuple(headers.tokens(value))
+            head.codings = (*(head.codings or ()), *headers.tokens(value))  # RFC 9110 5.3: lines are one list
         elif name == b"expect":
-            head.expect = value.lower()
+            head.expect = b", ".join(filter(None, (head.expect, value.lower())))
         elif name == b"x-request-id":
             head.request_id = value if headers.is_request_id(value) else b""
         elif name == b"upgrade":
@@ -340,7 +340,7 @@ def _read_response_fields(head: ResponseHead, found: Found) -> None:
         elif name == b"date":
             head.date = value
         elif name == b"transfer-encoding":
-            if headers.tokens(value) != [b"chunked"]:
+            if head.chunked or headers.tokens(value) != [b"chunked"]:
                 raise BadMessage("only the transfer coding chunked is understood")
             head.chunked = True
         elif name == b"connection":
