@@ -143,6 +143,25 @@ def test_the_client_can_read_the_refusal_of_a_body_it_still_sends(proxy: Proxy, 
     assert client.rest() == b""
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"POST / HTTP/1.1\r\nHost: a\r\nExpect: more\r\n", 417),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 2000 + b"\r\n", 431),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\n", 501),
+    ],
+)
+def test_the_client_can_read_the_refusal_of_a_head_whose_body_it_still_sends(
+    proxy: Proxy, worker: Worker, head: bytes, status: int
+) -> None:
+    """Were the connection closed at once, the kernel would reset it, and with it the answer (RFC 9112 9.6)."""
+    proxy.route(page(worker), limits=ServerLimits(max_header_bytes=1024))
+    client = proxy.connect().send(head + b"Content-Length: 1000000\r\n\r\n")
+    assert client.response().status == status
+    client.send(b"x" * 1_000_000)
+    assert client.rest() == b""
+
+
 def test_plain_text_by_default_and_nothing_of_a_failure_in_production(proxy: Proxy) -> None:
     proxy.route(page(failure=BROKEN))
     response = proxy.connect().send(get()).response()

@@ -56,11 +56,11 @@ class Relay:
         """Take on a request, or answer it with the status that its head is ``refused`` with."""
         self.exchange = exchange
         self._begun = clock.monotonic()
+        if not exchange.request_done:
+            self._body = exchange.request_body_reader()
         if refused is not None:
             self.reply(refused)
             return
-        if not exchange.request_done:
-            self._body = exchange.request_body_reader()
         self.dispatch()
 
     def dispatch(self) -> None:
