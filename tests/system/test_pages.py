@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from tests.system import sources
+from tests.system import client, sources
 from tests.system.harness import Server, wait_until
 
 PARAMETERS = "def get(request):\n    return dict(request.path_params)\n"
@@ -68,6 +68,16 @@ def test_methods(server: Server) -> None:
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
     head = server.get("/one", "HEAD")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", "3")
+
+
+def test_what_the_proxy_lets_pass_reaches_a_page(server: Server) -> None:
+    """The most fields that a head may have, and the longest body that may be announced."""
+    server.page("one", sources.plain("one"))
+    server.start()
+    server.wait_body("/one", "one")
+    fields = "".join(f"X-{number}: y\r\n" for number in range(87))
+    head = f"GET /one HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{fields}Content-Length: {2**63 - 1}\r\n\r\n"
+    assert client.exchange(server.port, head.encode()).startswith(b"HTTP/1.1 200 ")
 
 
 def test_created_while_running(server: Server) -> None:

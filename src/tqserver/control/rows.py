@@ -39,6 +39,7 @@ def server_limits(server: ServerSettings) -> ServerLimits:
         write_timeout_seconds=server.write_timeout_seconds or math.inf,
         idle_timeout_seconds=server.idle_timeout_seconds or math.inf,
         max_header_bytes=server.max_header_bytes,
+        max_header_fields=server.max_header_fields,
         max_connections=server.max_connections,
         max_connections_per_client=server.max_connections_per_client,
         max_body=server.max_body,

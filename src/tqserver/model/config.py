@@ -81,6 +81,9 @@ class ServerSettings:
     tls: TlsSettings | None = field(default=None, metadata={"section": TlsSettings})
     max_body: int = setting(0, kinds.Size(), "Largest request body; 0 is unlimited.")
     max_header_bytes: int = setting(65536, kinds.Size(1024, 2**24), "Largest request head, in all.")
+    max_header_fields: int = setting(
+        90, kinds.Number(1), "Fields of a request's head; Python pages take 100, with those that the proxy adds."
+    )
     max_connections: int = setting(
         0,
         kinds.Number(0),

@@ -9,11 +9,12 @@ from tqserver.wire.http1 import RequestHead
 from tqserver.wire.messages import RouteLimits, ServerLimits
 
 MAX_TARGET_BYTES = 16384
+MAX_BODY_BYTES = 2**63 - 1  # what workers count in
 
 
 def refused_head(request: RequestHead, limits: ServerLimits) -> int | None:
     """Judge a whole head."""
-    if request.size > limits.max_header_bytes:
+    if request.size > limits.max_header_bytes or request.field_count > limits.max_header_fields:
         return 431
     if len(request.target) > MAX_TARGET_BYTES:
         return 414
@@ -23,6 +24,8 @@ def refused_head(request: RequestHead, limits: ServerLimits) -> int | None:
         return 501  # RFC 9112 6.1
     if request.expect and request.expect != b"100-continue":
         return 417
+    if request.content_length > MAX_BODY_BYTES:
+        return 413
     return None
 
 

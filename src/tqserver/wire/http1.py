@@ -55,8 +55,8 @@ class RequestHead:
     """
 
     __slots__ = (
-        "codings", "content_length", "expect", "forwarded", "host", "keep_alive", "lines", "method", "minor",
-        "request_id", "size", "target", "upgrade",
+        "codings", "content_length", "expect", "field_count", "forwarded", "host", "keep_alive", "lines", "method",
+        "minor", "request_id", "size", "target", "upgrade",
     )  # fmt: skip
 
     def __init__(self, method: bytes, target: bytes, minor: int, lines: bytes, size: int) -> None:
@@ -65,6 +65,7 @@ class RequestHead:
         self.minor = minor
         self.lines = lines
         self.size = size
+        self.field_count = 0
         self.host: bytes | None = None
         self.keep_alive = minor == 1
         self.content_length = -1
@@ -77,6 +78,7 @@ class RequestHead:
     def repeated(self, method: bytes, target: bytes, size: int) -> RequestHead:
         """Return the head of another request with the same fields."""
         head = RequestHead(method, target, self.minor, self.lines, size)
+        head.field_count = self.field_count
         head.host = self.host
         head.keep_alive = self.keep_alive
         head.content_length = self.content_length
@@ -133,6 +135,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
     except KeyError:
         raise BadMessage("only HTTP/1.0 and HTTP/1.1 are spoken here", 505) from None
     head = RequestHead(method, target, minor, lines, len(raw))
+    head.field_count = raw.count(b"\r\n") - 2  # the request line's, the empty line's
     _read_request_fields(head, found)
     if not target.startswith(b"/"):
         _read_absolute_target(head)

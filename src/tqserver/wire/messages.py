@@ -69,6 +69,7 @@ class ServerLimits(Value, frozen=True):
     write_timeout_seconds: float = 30.0
     idle_timeout_seconds: float = 120.0  # keep-alive connections between requests
     max_header_bytes: int = 65536
+    max_header_fields: int = 90
     max_body: int = 0  # bytes; 0 is unlimited
     max_connections: int = 0  # of a proxy; 0 is what its descriptors bear
     max_connections_per_client: int = 0  # of an address, to a proxy; 0 is unlimited
