@@ -36,6 +36,7 @@ from tqserver.wire.messages import (
 )
 
 DEADLINE_SECONDS = 10.0
+OWN_NAME = "example.org"  # server.host, and what clients ask for
 MessageT = TypeVar("MessageT", bound=FromProxy)
 
 
@@ -279,6 +280,7 @@ class Proxy:
     def route(self, *routes: RouteEntry, limits: ServerLimits | None = None, **more: Any) -> Snapshot:
         """Replace the routing table, and wait until it is."""
         mode, limits = more.pop("mode", "prod"), limits or ServerLimits()
+        more.setdefault("host", OWN_NAME)
         self._snapshot = Snapshot(next(self.versions), mode, list(routes), limits, **more)
         self.tell(self._snapshot)
         self.hear(Acknowledged, version=self._snapshot.version)
@@ -287,7 +289,7 @@ class Proxy:
     def retell(self) -> int:
         """Send the same table again; return its version."""
         old = self._snapshot
-        self._snapshot = Snapshot(next(self.versions), old.mode, old.routes, old.limits, old.trusted_proxies)
+        self._snapshot = Snapshot(next(self.versions), old.mode, old.routes, old.limits, old.trusted_proxies, old.host)
         self.tell(self._snapshot)
         return self._snapshot.version
 
@@ -330,13 +332,13 @@ def page(*workers: Worker, name: str = "index", pattern: str = "/", **more: Any)
 
 def get(path: str = "/", *fields: str) -> bytes:
     """A GET request."""
-    lines = [f"GET {path} HTTP/1.1", "Host: example.org", *fields]
+    lines = [f"GET {path} HTTP/1.1", f"Host: {OWN_NAME}", *fields]
     return "".join(line + "\r\n" for line in lines).encode() + b"\r\n"
 
 
 def post(body: bytes, *fields: str, method: str = "POST") -> bytes:
     """A request with a body of a known length."""
-    lines = [f"{method} / HTTP/1.1", "Host: example.org", f"Content-Length: {len(body)}", *fields]
+    lines = [f"{method} / HTTP/1.1", f"Host: {OWN_NAME}", f"Content-Length: {len(body)}", *fields]
     return "".join(line + "\r\n" for line in lines).encode() + b"\r\n" + body
 
 

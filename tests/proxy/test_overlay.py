@@ -139,3 +139,10 @@ def test_byte_for_byte_otherwise(proxy: Proxy, worker: Worker, mode: str, failur
     response = client.response()
     assert (response.body, response.head["ETag"]) == (b"<p>old</p>", b"x")
     assert response.head.all("Cache-Control") == [b"max-age=60"]
+
+
+def test_a_foreign_site_does_not_get_it(proxy: Proxy, worker: Worker) -> None:
+    stale(proxy, worker)
+    client = proxy.connect().send(get("/", WINDOW).replace(b"example.org", b"evil.example"))
+    worker.serve(ok(b"<p>", HTML))
+    assert client.response().body == b"<p>"

@@ -188,6 +188,26 @@ def test_json_when_asked_for(proxy: Proxy) -> None:
     }
 
 
+@pytest.mark.parametrize("accept", ["*/*", "text/html", "application/json"])
+def test_a_foreign_site_learns_nothing_of_a_failure_in_dev(proxy: Proxy, accept: str) -> None:
+    """It may let its name resolve to this machine (DNS rebinding), and read what a browser here is answered."""
+    proxy.route(page(failure=BROKEN), mode="dev")
+    asked = get("/", f"Accept: {accept}").replace(b"example.org", b"evil.example:8080")
+    response = proxy.connect().send(asked).response()
+    assert response.status == 503
+    assert b"SyntaxError" not in response.body
+    assert b"main.py" not in response.body
+    assert b"at localhost" in response.body
+    assert b"<script" not in response.body
+
+
+@pytest.mark.parametrize("host", [b"localhost:8080", b"a.localhost", b"127.0.0.1:1", b"[::1]:1", b"EXAMPLE.org"])
+def test_who_asks_for_this_machine_learns_it(proxy: Proxy, host: bytes) -> None:
+    proxy.route(page(failure=BROKEN), mode="dev")
+    response = proxy.connect().send(get().replace(b"example.org", host)).response()
+    assert b"SyntaxError" in response.body
+
+
 def test_a_page_for_browsers_in_dev(proxy: Proxy) -> None:
     proxy.route(page(failure=BROKEN), mode="dev")
     response = proxy.connect().send(get("/", "Accept: text/html,application/xhtml+xml,*/*;q=0.8")).response()

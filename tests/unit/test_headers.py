@@ -11,6 +11,7 @@ from tqserver.wire.headers import (
     is_host,
     is_request_id,
     is_trace,
+    means_this_machine,
     part,
     prefers,
     tokens,
@@ -116,3 +117,25 @@ def test_event_streams(lines: bytes, is_one: bool) -> None:
 )
 def test_preference(accept: bytes, json: bool) -> None:
     assert prefers(accept, b"application/json", b"text/html") is json
+
+
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        (b"", True),
+        (b"localhost", True),
+        (b"LocalHost:8080", True),
+        (b"a.localhost", True),
+        (b"127.0.0.1:8080", True),
+        (b"[::1]", True),
+        (b"dev.example", True),
+        (b"evil.example", False),
+        (b"localhost.evil.example", False),
+        (b"127.0.0.1.evil.example", False),
+        (b"evillocalhost", False),
+        (b"xdev.example", False),
+        (b"1.2.3", False),
+    ],
+)
+def test_hosts_that_no_foreign_site_can_have_led_to(host: bytes, is_ours: bool) -> None:
+    assert means_this_machine(host, b"dev.example") is is_ours

@@ -45,7 +45,7 @@ class Connection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path: str) -> None:
-        super().__init__("page.test", timeout=DEADLINE_SECONDS)
+        super().__init__("page.localhost", timeout=DEADLINE_SECONDS)
         self._path = path
 
     def connect(self) -> None:

@@ -174,6 +174,15 @@ def test_in_dev_an_exception_is_shown_without_our_frames(start: Start, control: 
     assert "broken &lt;here&gt;" in html.text
 
 
+def test_a_foreign_site_learns_nothing_of_an_exception_in_dev(start: Start) -> None:
+    page = start("hello", {"main.py": RAISING})
+    answer = page.get("/hello", Accept="text/html", Host="evil.example")
+    assert answer.status == 500
+    assert "ValueError" not in answer.text
+    assert "at localhost" in answer.text
+    assert "ValueError: broken" in page.output("ValueError")
+
+
 def test_in_prod_an_exception_is_a_request_id(start: Start) -> None:
     page = start("hello", {"main.py": RAISING}, mode="prod")
     answer = page.get("/hello", Accept="text/html", X_Request_Id="r-7")

@@ -61,7 +61,8 @@ class Parts:
         self.loads = Loads()
         self.output = OutputHub()
         self.journal = Journal(journal_file(project))
-        self.publisher = Publisher(config.mode, server_limits(config.server), list(config.server.trusted_proxies))
+        server = config.server
+        self.publisher = Publisher(config.mode, server_limits(server), list(server.trusted_proxies), server.host)
         self.zygotes = ZygoteTree(project, environment, tasks)
         self.proxies = ProxyPool(
             config.server.proxy_count(), [listener], project, environment, tasks, self._heard, self._proxy_ended
@@ -154,7 +155,8 @@ class Parts:
         self.agent.configure(config.mode, workers.shutdown_grace_period_ms / 1000)
         self._ports.resize(workers.port_range_start, workers.port_range_end)
         self.watcher.set_debounce(config.file_watcher.debounce_ms / 1000)
-        self.publisher.configure(config.mode, server_limits(config.server), list(config.server.trusted_proxies))
+        server = config.server
+        self.publisher.configure(config.mode, server_limits(server), list(server.trusted_proxies), server.host)
         self.site.reconfigured(self._project / config.pages.directory, change.found)
         left, self.listener = self.listener, change.listener or self.listener
         self._tasks.start(self._reshape_proxies(config, left), name="proxies.reshape")

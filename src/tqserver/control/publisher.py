@@ -20,10 +20,11 @@ log = get_logger("publisher")
 class Publisher:
     """The routing table and who has it."""
 
-    def __init__(self, mode: str, limits: ServerLimits, trusted_proxies: list[str]) -> None:
+    def __init__(self, mode: str, limits: ServerLimits, trusted_proxies: list[str], host: str) -> None:
         self._mode = mode
         self._limits = limits
         self._trusted_proxies = trusted_proxies
+        self._host = host
         self._rows: dict[str, RouteEntry] = {}
         self._version = 0
         self._snapshot = self._compose()
@@ -35,9 +36,9 @@ class Publisher:
         """From now on these are the proxies."""
         self._proxies = proxies
 
-    def configure(self, mode: str, limits: ServerLimits, trusted_proxies: list[str]) -> None:
+    def configure(self, mode: str, limits: ServerLimits, trusted_proxies: list[str], host: str) -> None:
         """Publish by these from now on."""
-        self._mode, self._limits, self._trusted_proxies = mode, limits, trusted_proxies
+        self._mode, self._limits, self._trusted_proxies, self._host = mode, limits, trusted_proxies, host
         self._flush_soon()
 
     # --- the table ----------------------------------------------------------------------------------------
@@ -80,7 +81,8 @@ class Publisher:
             self._proxies.broadcast(self._snapshot)
 
     def _compose(self) -> Snapshot:
-        return Snapshot(self._version, self._mode, list(self._rows.values()), self._limits, self._trusted_proxies)
+        rows = list(self._rows.values())
+        return Snapshot(self._version, self._mode, rows, self._limits, self._trusted_proxies, self._host)
 
     # --- what the proxies say -----------------------------------------------------------------------------
 

@@ -40,7 +40,10 @@ class Home:
 
     def render(self, reply: Reply, request: RequestHead | None) -> bytes:
         """Return the bytes of an answer of the proxy itself."""
-        return replies.render(reply, request, mode=self.table.mode, date=self.ticker.date)
+        table = self.table
+        return replies.render(
+            reply, request, mode=table.mode, is_confided=table.confides_in(request), date=self.ticker.date
+        )
 
     def note_failure(self, page: str, exchange: Exchange, reason: str) -> None:
         """A request was answered here with 5xx."""

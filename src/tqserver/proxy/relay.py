@@ -217,7 +217,7 @@ class Relay:
         if client.is_last:
             exchange.keep_alive = False
         appended = b""
-        if route.failure_beside is not None:
+        if route.failure_beside is not None and self._home.table.confides_in(exchange.request):
             head, appended = overlay.append_to(exchange.request, head, route.failure_beside)
         out = exchange.response_head(head, self._home.ticker.date, appended)
         body = exchange.answer_body

@@ -34,10 +34,12 @@ _MESSAGES = {
     505: "HTTP/1.1 is spoken here.",
 }
 
+_WITHHELD = " The reason is told at localhost, at an IP address and at server.host only."
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to answer. ``detail`` and ``failure`` are shown in dev only."""
+    """What to answer. ``detail`` and ``failure`` are shown in dev, and not to foreign sites."""
 
     status: int
     request_id: bytes
@@ -51,9 +53,14 @@ class Reply:
         return HTTPStatus(self.status).phrase
 
 
-def render(reply: Reply, request: RequestHead | None, *, mode: str, date: bytes) -> bytes:
-    """Return the whole response. ``request`` is None if it could not be parsed."""
-    media, body = _body(reply, headers.value_of(request.lines, b"accept") if request else b"", mode)
+def render(reply: Reply, request: RequestHead | None, *, mode: str, is_confided: bool, date: bytes) -> bytes:
+    """Return the whole response. ``request`` is None if it could not be parsed.
+
+    ``is_confided``: the client may see why.
+    """
+    message, shown = _told(reply, mode, is_confided)
+    accept = headers.value_of(request.lines, b"accept") if request else b""
+    media, body = _body(reply, accept, message, shown, mends_itself=is_confided and reply.status in _MENDING)
     lines = [
         b"HTTP/1.1 %d %b" % (reply.status, reply.reason.encode()),
         b"Content-Type: %b; charset=utf-8" % media,
@@ -72,14 +79,23 @@ def render(reply: Reply, request: RequestHead | None, *, mode: str, date: bytes)
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if without_body else body)
 
 
-def _body(reply: Reply, accept: bytes, mode: str) -> tuple[bytes, bytes]:
-    shown = reply.failure if mode == DEV else None
-    detail = reply.detail if mode == DEV else ""
-    message = shown.message if shown else detail or _MESSAGES.get(reply.status, reply.reason)
+def _told(reply: Reply, mode: str, is_confided: bool) -> tuple[str, Failure | None]:
+    """Return the message and the failure that the client is told."""
+    message = _MESSAGES.get(reply.status, reply.reason)
+    if is_confided:
+        return (reply.failure.message if reply.failure else reply.detail or message), reply.failure
+    if mode == DEV and (reply.failure or reply.detail):
+        message += _WITHHELD
+    return message, None
+
+
+def _body(
+    reply: Reply, accept: bytes, message: str, shown: Failure | None, *, mends_itself: bool
+) -> tuple[bytes, bytes]:
     if headers.prefers(accept, b"application/json", b"text/html"):
         return b"application/json", _as_json(reply, message, shown)
     if headers.prefers(accept, b"text/html", b"application/json"):
-        return b"text/html", _as_page(reply, message, shown, mends_itself=mode == DEV and reply.status in _MENDING)
+        return b"text/html", _as_page(reply, message, shown, mends_itself=mends_itself)
     return b"text/plain", _as_text(reply, message, shown)
 
 

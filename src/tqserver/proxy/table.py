@@ -14,7 +14,8 @@ from tqserver.model.config import DEV, PROD
 from tqserver.model.latency import BOUNDS, BUCKETS
 from tqserver.model.routing import Pattern, RouteTable, normalise
 from tqserver.proxy.forwarding import networks
-from tqserver.wire.http1 import BadMessage
+from tqserver.wire import headers
+from tqserver.wire.http1 import BadMessage, RequestHead
 from tqserver.wire.messages import RouteEntry, Snapshot, WorkerRef
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Table:
         self.mode = snapshot.mode
         self.limits = snapshot.limits
         self.trusted = networks(snapshot.trusted_proxies)
+        self._own_name = snapshot.host.lower().encode()
         self._routes = {entry.page: self._route(entry) for entry in snapshot.routes}
         self._cached: dict[bytes, Route] = {}
         # A reload changes who answers, not what is answered: most of the work of a large table is its patterns.
@@ -151,6 +153,12 @@ class Table:
             if not self.pages[name].in_flight:
                 del self.pages[name]
         return left
+
+    def confides_in(self, request: RequestHead | None) -> bool:
+        """Tell whether the client may see why a page fails: in dev, unless a foreign site's name led it here."""
+        if self.mode != DEV:
+            return False
+        return request is None or headers.means_this_machine(request.host or b"", self._own_name)
 
     def forget(self, worker: Worker) -> bool:
         """A worker that left has nothing in flight any more; tell whether that is news."""

@@ -113,6 +113,7 @@ def connection_options(content: bytes) -> ConnectionOptions:
     return ConnectionOptions(options - {b"close", b"keep-alive", b"upgrade"}, keep_alive)
 
 
+_IPV4 = re.compile(rb"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -128,6 +129,18 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0
 def is_host(content: bytes) -> bool:
     """Tell whether a Host value is ``uri-host [":" port]`` (RFC 9110 7.2); it may be empty."""
     return _HOST.fullmatch(content) is not None
+
+
+def means_this_machine(host: bytes, own_name: bytes = b"") -> bool:
+    """Tell whether no web site can have led a browser here by this Host: an address, localhost, our own name.
+
+    Any other name may belong to somebody who lets it resolve to this machine (DNS rebinding), so that a page of his
+    has the same origin. Without a Host it is no browser. ``own_name`` is in lower case.
+    """
+    name = host.lower().partition(b":")[0]
+    if host.startswith(b"[") or name in (b"", b"localhost", own_name) or name.endswith(b".localhost"):
+        return True
+    return _IPV4.fullmatch(name) is not None
 
 
 def prefers(accept: bytes, wanted: bytes, other: bytes) -> bool:

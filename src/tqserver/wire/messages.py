@@ -83,6 +83,7 @@ class Snapshot(Message, frozen=True):
     routes: list[RouteEntry]
     limits: ServerLimits = ServerLimits()
     trusted_proxies: list[str] = []  # addresses and networks whose X-Forwarded-* are kept
+    host: str = ""  # server.host: where a name, whoever asks for it may see failures in dev, as for localhost
 
 
 class Cut(Message, frozen=True):

@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tqserver.model.routing import Pattern, RouteTable, normalise
 from tqserver.wire.codec import to_json
-from tqserver.wire.headers import is_trace
+from tqserver.wire.headers import is_trace, means_this_machine
 from tqserver.worker.incoming import Incoming
 from tqserver.worker.traces import format_trace
 
@@ -90,11 +90,14 @@ class FunctionPage:
         print(f"{request.method} {request.url.path} [{named}]\n{trace}", file=sys.stderr)
         if self._mode == "prod":
             return PlainTextResponse(f"Internal Server Error\nrequest {identity}\n", 500)
+        if not means_this_machine(request.headers.get("host", "").encode("latin-1")):
+            return PlainTextResponse(f"Internal Server Error\nrequest {identity}\n{_WITHHELD}\n", 500)
         if "text/html" in request.headers.get("accept", ""):
             return HTMLResponse(_TRACE_PAGE.format(escape(trace)), 500)
         return PlainTextResponse(trace, 500)
 
 
+_WITHHELD = "The reason is told at localhost and at an IP address only, and in the log."
 _TRACE_PAGE = """<!doctype html><meta charset=utf-8><title>500</title>
 <style>body{{font:15px/1.5 system-ui;margin:2rem}}pre{{background:#f4f4f5;padding:1rem;overflow:auto}}</style>
 <h1>The page raised an exception</h1><pre>{}</pre>
