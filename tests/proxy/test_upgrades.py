@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.proxy.rig import Proxy, Wire, Worker, get, ok, page
+from tests.proxy.rig import Proxy, Wire, Worker, get, ok, page, post
 from tqserver.proxy.tunnel import FrameBoundary
 from tqserver.wire.messages import Cut, Drained
 
@@ -57,11 +57,20 @@ def test_a_worker_may_decline(proxy: Proxy, worker: Worker) -> None:
     assert client.response().body == b"no"
 
 
+def test_a_length_of_nothing_is_no_body_and_no_reason_to_decline(proxy: Proxy, worker: Worker) -> None:
+    proxy.connect().send(get("/", "Connection: Upgrade", "Upgrade: websocket", "Content-Length: 0"))
+    _, request = worker.serve(ok())
+    assert request["Upgrade"] == b"websocket"
+    assert request["Connection"] == b"Upgrade"
+    assert request["Content-Length"] == b"0"
+
+
 @pytest.mark.parametrize(
     "request_bytes",
     [
         get("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AA"),
         get("/", "Upgrade: websocket"),
+        post(b"x", "Connection: Upgrade", "Upgrade: websocket"),
         get("/", "Connection: Upgrade", "Upgrade: websocket").replace(b"HTTP/1.1", b"HTTP/1.0"),
     ],
 )

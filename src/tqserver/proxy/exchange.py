@@ -129,8 +129,8 @@ class Exchange:
             framing = b"\r\nContent-Length: %d" % request.content_length
         elif request.codings is not None:
             framing = b"\r\nTransfer-Encoding: chunked"
-        elif request.upgrade:
-            framing = b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
+        if request.upgrade:
+            framing += b"\r\nConnection: Upgrade\r\nUpgrade: " + request.upgrade
         return b"".join((
             request.method, b" ", request.target, b" HTTP/1.1\r\nHost: ", request.host or b"",
             request.lines, framing, _VIA[request.minor], self._forwarding, b"\r\nX-Request-Id: ", self.request_id,

@@ -101,6 +101,7 @@ class RequestHead:
 
 
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
+_OTHER_VERSION = re.compile(rb"[^ \r\n]+ [^ \r\n]+ HTTP/(?!1\.[01])[0-9]\.[0-9]\r\n")
 _VERSIONS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 
 
@@ -120,7 +121,7 @@ def _judge_request(raw: bytes) -> None:
         status = 501 if _METHOD.match(raw) else 400
         raise BadMessage("the method is unknown", status) from error
     except httptools.HttpParserError as error:
-        raise BadMessage(str(error)) from error
+        raise BadMessage(str(error), 505 if _OTHER_VERSION.match(raw) else 400) from error
 
 
 def parse_request_head(raw: bytes) -> RequestHead:
