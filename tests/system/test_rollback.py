@@ -126,11 +126,14 @@ def test_what_cannot_be_gone_back_to(server: Server) -> None:
     server.expect_errors("page.failed")
     page_with(server, sources.plain("v0"))
     server.page("never", DOES_NOT_START)
+    server.page("both", sources.plain("v0"))
+    server.page("both", sources.go("v0"), "main.go")
     server.wait_log("page.failed", page="never")
     for arguments, code, message, remedy in (
         (("/x",), 2, "/x has no revision before the one that is live", "tqserver revisions"),
         (("/x", "7"), 2, "/x has no revision 7", "now: 1"),
         (("/y",), 2, "no page has the route /y", "did you mean /x"),
+        (("/both",), 5, "two languages in one directory", "page.yaml"),
         (("/never",), 2, "no revision of /never has been live yet", "tqserver wait"),
         ((), 2, "Missing argument 'ROUTE'", ""),
     ):

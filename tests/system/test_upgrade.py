@@ -74,6 +74,21 @@ def test_a_new_server_takes_over_under_load(server: Server, heirs: list[Heir]) -
     assert (server.root / ".tqserver/lock").read_text() == ""
 
 
+def test_a_page_that_is_rolled_back_stays_so(server: Server, heirs: list[Heir]) -> None:
+    server.page("page", sources.functions("v0"))
+    server.start()
+    server.wait_body("/page", "v0")
+    server.edit("pages/page/main.py", sources.functions("v1"))
+    server.wait_body("/page", "v1")
+    assert cli.run(server.root, "rollback", "/page").code == 0
+    with Load(server.port, "/page", downloads=False) as load:
+        hand_over(server, heirs)
+        assert server.get("/page").text == "v0"
+    load.assert_no_failure()
+    (page,) = cli.run(server.root, "status", "--json").document["pages"]
+    assert page["rolled_back_to"] == 1
+
+
 def test_a_new_server_that_does_not_start_leaves_the_old_one(server: Server) -> None:
     server.expect_errors("upgrade.failed", "config.invalid")
     server.page("page", sources.functions("v0"))

@@ -34,22 +34,29 @@ class Past:
             self._services.journal.changed()
         self._services.learn(modules)
 
-    def has_nothing_like(self, goal: Goal) -> bool:
-        """Tell whether this was never live although something was: an edit, perhaps made while no server ran."""
+    def knows(self, own_digest: Callable[[], str]) -> bool:
+        """Tell whether these files of the page were live before, or none of it was."""
         recent = self._memory.recent
-        return bool(recent) and not any(goal.artifact == each.digest or goal.digest == each.content for each in recent)
+        return not recent or own_digest() in {revision.own for revision in recent}
 
     # --- live ---------------------------------------------------------------------------------------------
 
-    def went_live(self, pool: Pool, goal: Goal, content: str, own_digest: Callable[[], str]) -> None:
-        """``content`` tells its files, ``own_digest`` those on disk, in whose place it serves if that was asked for."""
+    def went_live(self, pool: Pool, goal: Goal, content: str, own: str) -> None:
+        """``content`` tells its files, ``own`` those of the page that are on disk, which it may stand in for."""
         if goal.asked:
-            self._memory.set_aside = own_digest()
+            self._memory.set_aside = own
         elif goal.revision is None:
             self._memory.set_aside = ""
         spec = pool.spec
         revision = Revision(
-            spec.revision, spec.digest, clock.wall(), spec.page.runtime, spec.page.entry, goal.brings_back, content
+            spec.revision,
+            spec.digest,
+            clock.wall(),
+            spec.page.runtime,
+            spec.page.entry,
+            goal.brings_back,
+            content,
+            goal.revision.own if goal.revision is not None else own,
         )
         self._services.journal.went_live(self._page, revision)
 

@@ -236,8 +236,8 @@ class Reconciler:
 
     def _first_workers(self, goal: Goal) -> int:
         """An edit is tried with one worker at least; what merely exists may sleep until somebody asks."""
-        is_edit = self.first_attempt.is_set() or self._past.has_nothing_like(goal)
-        return self.settings.min_workers or (1 if is_edit else 0)
+        is_edit = self.first_attempt.is_set() or not self._past.knows(partial(self._disk.own_digest, goal.source))
+        return self.settings.min_workers or (1 if is_edit and not goal.stopgap else 0)
 
     # --- publish ------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Reconciler:
         else:
             self._settled = self._live_key = (digest, goal.brings_back)
         self._standing.go_live(pool)
-        self._past.went_live(pool, goal, content, partial(self._disk.own_digest, goal.source))
+        self._past.went_live(pool, goal, content, self._disk.own_digest(goal.source))
         self._past.learn(pool.workers[0].modules if pool.workers else pool.spec.modules)
         if self._is_awaited:
             self.demand()

@@ -17,8 +17,9 @@ class Revision:
     """One that went live ``at`` that moment (seconds since the epoch, 0: not known).
 
     ``digest`` names the artifact; ``content`` is the digest by which its files are known, which is another once its
-    workers were seen to read more. ``runtime`` and ``entry`` are how the artifact is run, "" as the page is now.
-    ``brings_back`` is the revision that this one repeats, 0 if it was on disk itself.
+    workers were seen to read more; ``own`` tells the page's own files alone. ``runtime`` and ``entry`` are how the
+    artifact is run, "" as the page is now. ``brings_back`` is the revision that this one repeats, 0 if it was on disk
+    itself.
     """
 
     number: int
@@ -28,6 +29,7 @@ class Revision:
     entry: str = ""
     brings_back: int = 0
     content: str = ""
+    own: str = ""
 
     @property
     def origin(self) -> int:
