@@ -9,6 +9,7 @@ import pytest
 from tests.system import cli, sources
 from tests.system.harness import Server
 from tests.system.load import Load
+from tqserver.host.sockets import connect_unix
 
 SETTINGS = "workers:\n  default:\n    drain_timeout_seconds: 30\n"
 DOES_NOT_START = 'raise RuntimeError("not like this")\n'
@@ -166,6 +167,15 @@ def test_a_revision_that_does_not_start_any_more(server: Server) -> None:
     assert "FileNotFoundError" in result.err
     page = status(server)
     assert (page["state"], page["revision"], page["failure"], page["rolled_back_to"]) == ("live", 2, None, 0)
+    server.wait_body("/x", "v1")
+
+
+def test_the_api_is_asked_with_post_and_a_route(server: Server) -> None:
+    page_with(server, sources.plain("v0"), sources.plain("v1"))
+    for request, code in ((b"GET /v1/rollback?route=/x", 405), (b"POST /v1/rollback", 404)):
+        with connect_unix(server.root / ".tqserver/admin.sock") as admin:
+            admin.sendall(request + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            assert admin.recv(4096).startswith(b"HTTP/1.1 %d " % code)
     server.wait_body("/x", "v1")
 
 

@@ -10,6 +10,7 @@ standing        what a page does for its clients right now, told to proxies and 
 on_disk         what is on disk of one page, and what else it reads
 attempt         one under way: it ends by itself, or when it is overtaken
 goal            what an attempt is about: what is on disk, or a revision in its place
+outgoing        its revisions that are out of the table, on their way to the end
 past            what a page was: its revisions, and what a rollback has set aside
 revisions       pure: which revisions are remembered, and which is gone back to
 services        what every reconciler works with

@@ -21,6 +21,7 @@ from tqserver.control.agent import WorkerSpec
 from tqserver.control.attempt import unless_overtaken
 from tqserver.control.goal import NOTHING, Ask, Failed, Goal, Key
 from tqserver.control.on_disk import OnDisk
+from tqserver.control.outgoing import Outgoing
 from tqserver.control.past import Past
 from tqserver.control.plan import RetryPolicy, needs_new_workers
 from tqserver.control.pool import Pool, PoolEvents
@@ -47,11 +48,11 @@ class Reconciler:
         self._disk = OnDisk(page, services)
         self._standing = Standing(page, services)
         self._past = Past(page.name, services)
+        self._outgoing = Outgoing(page, services)
         self._retries = RetryPolicy()
         self._disturbed = asyncio.Event()
         self._settled = NOTHING  # what was last brought to its end, live or failed
         self._live_key = NOTHING
-        self._retiring: set[asyncio.Task[None]] = set()
         self._reload_wanted = False
         self._is_awaited = False  # requests came before anything was live
         self._ask: Ask | None = None
@@ -195,7 +196,7 @@ class Reconciler:
         old = self.live
         version = self._go_live(pool, goal, digest)
         if old is not None:  # before anything is awaited: a newer save may end this attempt from here on
-            self._retire(old, version)
+            self._outgoing.retire(old, version)
         await self._services.publisher.acknowledged(version)
         self.first_attempt.set()
         log.info(
@@ -228,7 +229,7 @@ class Reconciler:
         terms = services.terms(self.page)
         pool = Pool(spec, terms, services.agent, services.retirement, services.tasks, events)
         await pool.start(self._first_workers(goal))
-        await _pause(services.config.workers.startup_delay_ms)
+        await services.pause(services.config.workers.startup_delay_ms)
         if pool.gave_up and pool.failure is not None:
             await pool.stop()
             raise StartError(pool.failure.message, remedy=pool.failure.remedy, output=pool.failure.output)
@@ -293,21 +294,7 @@ class Reconciler:
             self._live_key = NOTHING
             self._standing.give_up()
 
-    # --- retire -------------------------------------------------------------------------------------------
-
-    def _retire(self, old: Pool, version: int) -> None:
-        task = self._services.tasks.start(self._drain_and_stop(old, version), name=f"retire.{self.page.name}")
-        self._retiring.add(task)
-        task.add_done_callback(self._retiring.discard)
-
-    async def _drain_and_stop(self, old: Pool, version: int) -> None:
-        await self._services.publisher.acknowledged(version)
-        await _pause(self._services.config.workers.restart_delay_ms)
-        old.retire()
-        terms = self._services.terms(self.page)
-        await self._services.retirement.retire(old.spec, old.workers, version, terms.drain_seconds, terms.grace_seconds)
-        await old.stop()
-        log.info("revision.retired", page=self.page.name, revision=old.spec.revision)
+    # --- the end ------------------------------------------------------------------------------------------
 
     def depart(self) -> int:
         """Take the page out of the table at once: another may claim its route in the same turn."""
@@ -319,10 +306,8 @@ class Reconciler:
         version = self.depart()
         live, self._standing.live = self.live, None
         if live is not None:
-            await self._services.publisher.acknowledged(version)
-            self._retire(live, version)
-        if self._retiring:
-            await asyncio.wait(set(self._retiring))
+            self._outgoing.retire(live, version)
+        await self._outgoing.gone()
 
     # --- asked from outside -------------------------------------------------------------------------------
 
@@ -407,9 +392,3 @@ class Reconciler:
         """What is on disk cannot be served, perhaps not even be read as a page: what is live stays live."""
         self.first_attempt.set()
         self._standing.fail(error)
-
-
-async def _pause(milliseconds: int | None) -> None:
-    """Wait as the operator has asked for in the configuration; by default not at all."""
-    if milliseconds:
-        await asyncio.sleep(milliseconds / 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,3 +41,8 @@ class Services:
         """Return by what the workers of a page run."""
         config, settings = self.config, self.settings(page)
         return Terms(settings, settings.drain_seconds(config.mode), config.workers.shutdown_grace_period_ms / 1000)
+
+    async def pause(self, milliseconds: int | None) -> None:
+        """Wait as the operator has asked for in the configuration; by default not at all."""
+        if milliseconds:
+            await asyncio.sleep(milliseconds / 1000)
