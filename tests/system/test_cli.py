@@ -271,7 +271,17 @@ def test_doctor(site: Server) -> None:
     result = cli.run(site.root, "doctor")
     lines = result.out.splitlines()
     names = [line[8:].split("  ")[0] for line in lines if line[:8].strip() in ("OK", "NOTE", "PROBLEM")]
-    assert {"python", "python pages", "go pages", "inotify", "watcher", "ports", "disk", "open files"} <= set(names)
+    assert {
+        "python",
+        "python pages",
+        "go pages",
+        "inotify",
+        "watcher",
+        "ports",
+        "disk",
+        "memory limits",
+        "open files",
+    } <= set(names)
     assert result.code == (1 if any(line.startswith("PROBLEM") for line in lines) else 0)
     remedies = [place for place, line in enumerate(lines) if line.startswith(("NOTE", "PROBLEM"))]
     assert all(lines[place + 1].startswith("          ") for place in remedies)

@@ -44,6 +44,7 @@ class Worker:
     cause: Cause = Cause.DIED
     modules: tuple[str, ...] = ()
     pid: int = 0
+    cgroup: None = None
     endpoint: str = ""
     ready_at: float = 1.0
     lived_seconds: float = 0.0

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -66,6 +67,21 @@ class Store:
             if not self.has(digest):
                 raise
         return path
+
+    def grant(self, digest: str, gid: int) -> None:
+        """Let a group read an artifact, whose own directory alone bars the others; what two need, all may read."""
+        path = self.path_of(digest)
+        status = path.stat()
+        if status.st_mode & stat.S_IRGRP:
+            if status.st_gid != gid:
+                path.chmod(0o755)
+            return
+        for directory in (self._root, path.parent):
+            directory.chmod(0o711)
+        for file in path.rglob("*"):
+            file.chmod(file.stat().st_mode | (0o555 if file.is_dir() else 0o444))
+        os.chown(path, -1, gid)
+        path.chmod(0o750)
 
     def digests(self) -> frozenset[str]:
         """Return the digests of all artifacts."""

@@ -16,13 +16,16 @@ from tqserver.build.store import Store
 from tqserver.control.output import OutputHub
 from tqserver.control.worker_process import WorkerOrder, WorkerProcess
 from tqserver.control.zygotes import ZygoteTree
+from tqserver.host.cgroup import Cgroups
+from tqserver.host.identity import environment_of, identity_of
 from tqserver.host.log import OutputLines, page_log
 from tqserver.host.ports import PortPool
 from tqserver.host.rundir import RunDirectory
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import WorkerSettings
+from tqserver.model.errors import HostError, StartError
 from tqserver.model.pages import Page
-from tqserver.wire.messages import PageSpec
+from tqserver.wire.messages import Identity, Limits, PageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ class LocalAgent:
         grace_seconds: float,
         tasks: TaskOwner,
         output: OutputHub,
+        cgroups: Cgroups,
     ) -> None:
         self._project = project
         self._mode = mode
@@ -95,6 +99,7 @@ class LocalAgent:
         self._grace_seconds = grace_seconds
         self._tasks = tasks
         self._output = output
+        self._cgroups = cgroups
         self._workers: dict[int, WorkerProcess] = {}
         self._numbers = 0
 
@@ -120,8 +125,7 @@ class LocalAgent:
         order = self._order(spec)
 
         def exited(worker: WorkerProcess) -> None:
-            self._workers.pop(worker.number, None)
-            self._ports.give_back(order.port)
+            self._forget(order)
             events.exited(worker)
 
         file = page_log(self._project, spec.settings.log_file, spec.page.name)
@@ -133,9 +137,14 @@ class LocalAgent:
             await worker.start(self._zygotes)
         finally:
             if worker.child is None:  # it never was a process: nobody will be told that it exited
-                self._workers.pop(worker.number, None)
-                self._ports.give_back(order.port)
+                self._forget(order)
         return worker
+
+    def _forget(self, order: WorkerOrder) -> None:
+        self._workers.pop(order.worker, None)
+        self._ports.give_back(order.port)
+        if order.cgroup is not None:
+            self._cgroups.end(order.cgroup)
 
     async def stop(self, worker: WorkerProcess, grace_seconds: float) -> None:
         """End a worker."""
@@ -145,12 +154,17 @@ class LocalAgent:
 
     def _order(self, spec: WorkerSpec) -> WorkerOrder:
         page, settings = spec.page, spec.settings
+        identity = self._identity(settings.user)
         self._numbers += 1
         artifact = self._store.path_of(spec.digest)
         launch = by_name(page.runtime).launch(page, artifact)
-        socket, notify = self._run.socket(f"w{self._numbers}"), self._run.socket(f"n{self._numbers}")
+        socket, notify = self._sockets(identity)
+        if identity is not None:
+            self._store.grant(spec.digest, identity.gid)
+        cgroup = self._cgroups.make(self._numbers, settings.memory_limit)
+        limits = Limits(settings.open_files, str(cgroup.path) if cgroup is not None else "", identity)
         port = self._ports.take() if launch.needs_port else 0
-        contract = self._contract(spec, socket, port) | dict(launch.environment)
+        contract = environment_of(identity) | self._contract(spec, socket, port) | dict(launch.environment)
         page_spec = PageSpec(
             worker=self._numbers,
             page=page.name,
@@ -164,6 +178,7 @@ class LocalAgent:
             mode=self._mode,
             environment=contract,
             shutdown_grace_seconds=self._grace_seconds,
+            limits=limits,
         )
         return WorkerOrder(
             worker=self._numbers,
@@ -175,8 +190,23 @@ class LocalAgent:
             port=port,
             health_path=settings.health_path,
             start_timeout_seconds=settings.start_timeout_seconds,
-            modules=spec.modules,
+            modules=spec.modules if identity is None else (),
+            cgroup=cgroup,
+            claim=self._run.take_over if identity is not None else None,
         )
+
+    def _sockets(self, identity: Identity | None) -> tuple[Path, Path]:
+        """Return the paths for a worker's own socket and for what it says of itself."""
+        name, notify = f"w{self._numbers}", self._run.socket(f"n{self._numbers}")
+        return self._run.socket(name) if identity is None else self._run.socket_of(identity, name), notify
+
+    @staticmethod
+    def _identity(user: str) -> Identity | None:
+        """The configuration was judged when it was read; users come and go."""
+        try:
+            return identity_of(user)
+        except HostError as error:
+            raise StartError(error.message, remedy=error.remedy) from None
 
     def _contract(self, spec: WorkerSpec, socket: Path, port: int) -> dict[str, str]:
         """Return the environment that DESIGN 5.2 promises to a worker of any language."""

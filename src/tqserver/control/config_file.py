@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tqserver.host.identity import identity_of
+from tqserver.host.limits import most_open_files
 from tqserver.host.rundir import CONFIG_FILE
 from tqserver.model.config import Config
 from tqserver.model.errors import HostError, Location
-from tqserver.model.settings import load_text, place_of
+from tqserver.model.given import dotted
+from tqserver.model.settings import Contradiction, load_text, place_of, worker_settings
 
 
 class ConfigFile:
@@ -24,7 +27,7 @@ class ConfigFile:
 
         Raises :class:`~tqserver.model.errors.ConfigError`, or :class:`HostError` if it cannot be read.
         """
-        return load_text(self._text(), str(self.shown), self._environ)
+        return load_text(self._text(), str(self.shown), self._environ, _refused_by_this_machine)
 
     def where(self, *key: str) -> Location:
         """Return the place of a setting, for an error that comes to light when it is acted on.
@@ -42,3 +45,21 @@ class ConfigFile:
             return ""
         except (OSError, UnicodeDecodeError) as error:
             raise HostError(f"{self.shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
+
+
+def _refused_by_this_machine(config: Config) -> Iterator[Contradiction]:
+    """Users that are not there or not to be had, limits above the server's own: each where it was given."""
+    seen: set[str | int] = {"", 0}
+    for key, settings in worker_settings(config):
+        if settings.user not in seen:
+            try:
+                identity_of(settings.user)
+            except HostError as error:
+                yield Contradiction(((*key, "user"),), f"{dotted((*key, 'user'))}: {error.message}", error.remedy)
+        if settings.open_files not in seen and settings.open_files > (most := most_open_files()):
+            yield Contradiction(
+                ((*key, "open_files"),),
+                f"{dotted((*key, 'open_files'))}: {settings.open_files} is more than this server may have ({most})",
+                "lower it, or raise the server's own limit (LimitNOFILE in the unit file, ulimit -Hn)",
+            )
+        seen |= {settings.user, settings.open_files}

@@ -14,6 +14,7 @@ from tqserver.build.files import is_ignored
 from tqserver.build.registry import RUNTIMES
 from tqserver.control.check import NOTE, OK, PROBLEM, toolchain
 from tqserver.control.discovery import Discovery, discover
+from tqserver.host.cgroup import ROOT, delegation, is_in_force, membership_of
 from tqserver.host.rundir import NAME
 from tqserver.model.config import Config
 from tqserver.model.errors import HostError
@@ -25,7 +26,7 @@ LEAST_OPEN_FILES = 1024
 FILES_PER_WORKER = 8  # in control: pipes, sockets, a log file
 FEWEST_PORTS = 10
 _INOTIFY = Path("/proc/sys/fs/inotify")
-_CGROUPS = Path("/sys/fs/cgroup")
+_DELEGATE = "for the kernel to enforce them - systemd: Delegate=yes; containers: a cgroup of their own, writable"
 
 
 def examine(project: Path, config: Config, running: Status | None) -> Findings:
@@ -47,7 +48,7 @@ def examine(project: Path, config: Config, running: Status | None) -> Findings:
             _watcher(running),
             _ports(config),
             _disk(project, config),
-            _cgroups(),
+            _memory_limits(running),
             _open_files(len(found.pages)),
             _server(running),
         ]
@@ -127,15 +128,17 @@ def _disk(project: Path, config: Config) -> Finding:
     return Finding(OK, "disk", text)
 
 
-def _cgroups() -> Finding:
-    remedy = "memory limits are watched instead of enforced; systemd: Delegate=yes, containers: a writable cgroup"
-    if not (_CGROUPS / "cgroup.controllers").exists():
-        return Finding(NOTE, "cgroups", "no cgroup v2", remedy)
-    own = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-    place = _CGROUPS / own.lstrip("/")
-    if not os.access(place / "cgroup.procs", os.W_OK) or not os.access(place, os.W_OK):
-        return Finding(NOTE, "cgroups", f"cgroup v2, {place} cannot be written", remedy)
-    return Finding(OK, "cgroups", f"v2, {place} can be written")
+def _memory_limits(running: Status | None) -> Finding:
+    """Who holds workers to them: asked of the server that runs, else of one that would be started here."""
+    try:
+        found = delegation(ROOT, membership_of(running.server.pid if running is not None else "self"))
+    except OSError as error:  # it has just ended, or is somebody else's
+        return Finding(NOTE, "memory limits", f"not to be seen: {error.strerror}", "ask as the server's user")
+    if found.ours is None:
+        return Finding(NOTE, "memory limits", f"watched once a second: {found.reason}", _DELEGATE)
+    if running is not None and not is_in_force(found):
+        return Finding(NOTE, "memory limits", f"watched once a second: others run in {found.ours}", _DELEGATE)
+    return Finding(OK, "memory limits", f"by the kernel, below {found.ours}")
 
 
 def _open_files(pages: int) -> Finding:

@@ -38,6 +38,7 @@ class Monitor:
         self._settings = settings
         self._replace = replace
         self._misses = 0
+        self._limit_bytes = settings().memory_limit  # with which it was started, if it has a cgroup
         self._health: asyncio.Task[None] | None = None
         self._memory: asyncio.Task[None] | None = None
         self._doubt: asyncio.Task[None] | None = None
@@ -48,6 +49,9 @@ class Monitor:
         Each ends by itself, when the worker does or nothing asks for it any more.
         """
         settings, name = self._settings(), f"worker-{self._worker.number}"
+        if (cgroup := self._worker.cgroup) is not None and settings.memory_limit != self._limit_bytes:
+            cgroup.limit_memory(settings.memory_limit)
+            self._limit_bytes = settings.memory_limit
         if settings.health_interval_seconds and (self._health is None or self._health.done()):
             self._health = tasks.start(self._watch_health(), name=f"{name}.health")
         if settings.memory_limit and (self._memory is None or self._memory.done()):
@@ -96,7 +100,7 @@ class Monitor:
     async def _watch_memory(self) -> None:
         while (limit := self._settings().memory_limit) and await self._still_ready_after(MEMORY_INTERVAL_SECONDS):
             used = group_memory_bytes(self._worker.pid)
-            if used > limit:
+            if used > limit and self._worker.cgroup is None:  # else the kernel does, by its own count
                 self._worker.kill(Cause.MEMORY, f"memory limit: {_mebibytes(used)} of {_mebibytes(limit)}")
             elif used > limit * SOFT_LIMIT:
                 reason = f"it uses {_mebibytes(used)} of {_mebibytes(limit)} (memory_limit)"

@@ -27,7 +27,8 @@ from tqserver.control.services import Services
 from tqserver.control.site import Site
 from tqserver.control.watcher import Watcher
 from tqserver.control.zygotes import ZygoteTree
-from tqserver.host import clock, sockets
+from tqserver.host import cgroup, clock, sockets
+from tqserver.host.cgroup import Cgroups
 from tqserver.host.log import get_logger
 from tqserver.host.ports import PortPool
 from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory, journal_file
@@ -81,6 +82,7 @@ class Parts:
             workers.shutdown_grace_period_ms / 1000,
             tasks,
             self.output,
+            Cgroups(cgroup.ROOT, cgroup.membership_of(), run.instance, run.earlier),
         )
         pipeline = Pipeline(
             store,

@@ -23,6 +23,7 @@ from tqserver.control.parts import Change, Parts
 from tqserver.control.running import Running
 from tqserver.control.upgrade import Estate, Successor
 from tqserver.host import clock, sockets
+from tqserver.host.limits import raise_open_files
 from tqserver.host.log import DatedFile, configure, get_logger, tap
 from tqserver.host.process import become_subreaper, reaper
 from tqserver.host.rundir import RunDirectory, admin_socket
@@ -91,6 +92,7 @@ class Supervisor:
             taken.pop_all()
         if self._rundir.killed:
             log.warning("leftovers.killed", pids=self._rundir.killed, reason="the last server was killed")
+        raise_open_files()
         become_subreaper()
         reaper().install()
         self._signals = SignalHandlers(
@@ -343,10 +345,7 @@ class Supervisor:
 
 def not_in_force(config: Config) -> list[str]:
     """Return the settings that are accepted, given, and not acted on by this version: said, never silent."""
-    given = ["server.tls"] if config.server.tls is not None else []
-    everyone = {"workers.default": config.workers.default}
-    everyone |= {f'workers.paths."{route}"': own for route, own in config.workers.paths.items()}
-    return given + [f"{where}.user" for where, settings in everyone.items() if settings.user]
+    return ["server.tls"] if config.server.tls is not None else []
 
 
 def _warn_of(config: Config) -> None:

@@ -22,23 +22,26 @@ import psutil
 from tqserver.control.health import probe
 from tqserver.control.zygotes import Forked, Zygote, ZygoteTree, read_output
 from tqserver.host import clock
+from tqserver.host.cgroup import Cgroup
 from tqserver.host.log import OutputLines
 from tqserver.host.process import Child, spawn
 from tqserver.host.tasks import TaskOwner
-from tqserver.model.errors import Location, StartError
+from tqserver.model.errors import HostError, Location, StartError
 from tqserver.model.lifecycle import WORKER_MOVES, Cause, WorkerState, advance
-from tqserver.wire.messages import Failed, Loaded, PageSpec, Ready
+from tqserver.wire.messages import Failed, Identity, Loaded, PageSpec, Ready
 
 PROBE_SECONDS = 2.0  # for one answer
 FIRST_PROBE_AFTER_SECONDS = 0.005
 LONGEST_PROBE_PAUSE_SECONDS = 0.1
+_LONGEST_REFUSAL = 4096  # of a limit: one line
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOrder:
     """What to start. ``argv`` empty: fork ``spec`` from a zygote that has ``modules``.
 
-    ``port`` is 0 where none is needed. ``socket`` and ``notify`` are paths at which nothing is yet.
+    ``port`` is 0 where none is needed. ``socket`` and ``notify`` are paths at which nothing is yet; ``claim`` gives
+    what another user has made at ``socket`` a name of ours.
     """
 
     worker: int
@@ -51,6 +54,8 @@ class WorkerOrder:
     health_path: str
     start_timeout_seconds: float
     modules: tuple[str, ...] = ()
+    cgroup: Cgroup | None = None
+    claim: Callable[[Path, Identity], Path] | None = None
 
 
 class WorkerProcess:
@@ -78,6 +83,8 @@ class WorkerProcess:
         self.ended_from = WorkerState.STARTING  # what it was doing when it exited
         self.cause = Cause.DIED  # why it exited, unless it was told to
         self._verdict = ""
+        self._socket: Path | None = None  # where proxies find it
+        self._refusal = ""
         self._tasks = tasks
         self._on_exit = on_exit
         self._on_files = on_files
@@ -87,6 +94,11 @@ class WorkerProcess:
     def pid(self) -> int:
         """The process id, 0 if there is none."""
         return self.child.pid if self.child is not None else 0
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """Where the kernel holds it to its memory limit."""
+        return self.order.cgroup
 
     @property
     def digest(self) -> str:
@@ -117,7 +129,7 @@ class WorkerProcess:
                     await self._follow_start(forked, zygote)
         except TimeoutError:
             error = StartError(
-                f"it did not become ready within {limit:g} s{self._heard_elsewhere()}",
+                f"it did not become ready within {limit:g} s{self._refusal}{self._heard_elsewhere()}",
                 remedy=self._late_remedy(),
                 output=self.output.text(),
             )
@@ -143,8 +155,11 @@ class WorkerProcess:
         while True:
             match await forked.report.next():
                 case Ready(modules=modules, files=files):
-                    self.endpoint = f"unix:{self.order.socket}"
-                    self.modules = (*zygote.modules, *modules)
+                    try:
+                        self.endpoint = f"unix:{self._claimed()}"
+                    except HostError as error:
+                        raise StartError(error.message, remedy=error.remedy) from None
+                    self.modules = self._for_zygotes((*zygote.modules, *modules))
                     self._on_files(self, files)
                     return
                 case Loaded(files=files):
@@ -161,28 +176,50 @@ class WorkerProcess:
         forked.report.close()
 
     async def _execute(self) -> None:
+        identity = self.order.spec.limits.identity
+        with _datagram_socket(self.order.notify) as notify:
+            try:
+                if identity is not None:
+                    os.chown(self.order.notify, identity.uid, identity.gid)
+                self._has_child(self._spawned())
+                await self._first_of_ready_and_exit(notify)
+            finally:
+                self.order.notify.unlink(missing_ok=True)
+
+    def _spawned(self) -> Child:
         output, write_end = os.pipe2(os.O_CLOEXEC)
-        notify = _datagram_socket(self.order.notify)
+        error: OSError | None = None
         try:
-            self._has_child(
-                spawn(
-                    self.order.argv,
-                    cwd=self.order.spec.project,
-                    env=self.order.environment,
-                    stdout=write_end,
-                    stderr=subprocess.STDOUT,
-                )
+            child = spawn(
+                self.order.argv,
+                cwd=self.order.spec.project,
+                env=self.order.environment,
+                stdout=write_end,
+                stderr=subprocess.STDOUT,
+                limits=self.order.spec.limits,
             )
-            os.close(write_end)
-            read_output(output, self.output)
-            await self._first_of_ready_and_exit(notify)
-        except OSError as error:
-            raise StartError(
-                f"cannot execute {self.order.argv[0]}: {error.strerror}", remedy="check its rights"
-            ) from error
+        except OSError as refused:
+            error = refused
         finally:
-            notify.close()
-            self.order.notify.unlink(missing_ok=True)
+            os.close(write_end)
+        if error is not None:
+            said = os.read(output, _LONGEST_REFUSAL).decode(errors="replace").strip()
+            os.close(output)
+            raise StartError(
+                f"cannot execute {self.order.argv[0]}: {said or error.strerror}", remedy=self._right_remedy()
+            )
+        read_output(output, self.output)
+        return child
+
+    def _right_remedy(self) -> str:
+        identity = self.order.spec.limits.identity
+        return (
+            f"user {identity.name} must be allowed to pass each directory above it" if identity else "check its rights"
+        )
+
+    def _for_zygotes(self, modules: tuple[str, ...]) -> tuple[str, ...]:
+        """What a zygote, which is the server's user, may import for it: nothing for another's (decision 14)."""
+        return modules if self.order.spec.limits.identity is None else ()
 
     async def _first_of_ready_and_exit(self, notify: socket.socket) -> None:
         exited = self._tasks.start(self._exited.wait(), name=f"worker-{self.number}.exit")
@@ -197,8 +234,20 @@ class WorkerProcess:
             for task in (exited, said, answered):
                 task.cancel()
 
+    def _claimed(self) -> Path:
+        """Return where proxies find the socket that the worker has made. Raises :class:`HostError`."""
+        if self._socket is None:
+            identity, claim = self.order.spec.limits.identity, self.order.claim
+            self._socket = claim(self.order.socket, identity) if claim and identity else self.order.socket
+        return self._socket
+
     def _endpoints(self) -> list[str]:
-        endpoints = [f"unix:{self.order.socket}"] if self.order.socket.exists() else []
+        endpoints = []
+        if self.order.socket.exists():
+            try:
+                endpoints = [f"unix:{self._claimed()}"]
+            except HostError as error:  # it may make a right one yet
+                self._refusal = f"; {error.message}"
         return [*endpoints, f"tcp:127.0.0.1:{self.order.port}"] if self.order.port else endpoints
 
     async def _answers(self) -> str:
@@ -226,12 +275,15 @@ class WorkerProcess:
     async def _watch(self, child: Child) -> None:
         await child.wait()
         child.kill_group()  # what it forked and left behind
+        if not self._verdict and self.cgroup is not None and self.cgroup.was_out_of_memory():
+            self._verdict = "memory limit: the kernel has killed it"
         self.output.finish()
         if self.state is not WorkerState.EXITED:
             self.ended_from = self.state
             self.move(WorkerState.EXITED)
         self._exited.set()
-        self.order.socket.unlink(missing_ok=True)
+        for path in {self.order.socket, self._socket or self.order.socket}:
+            path.unlink(missing_ok=True)
         self._on_exit(self)
 
     async def _raise_exited(self) -> None:

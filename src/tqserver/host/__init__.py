@@ -2,6 +2,9 @@
 
 clock     time
 tasks     asyncio tasks: every task has an owner, every error a way out
+identity  users: whom a name in the configuration means
+limits    what a worker takes on before the page: open files, cgroup, user
+cgroup    memory limits that the kernel enforces, where it can
 process   spawn, adopt, signal, reap
 signals   SIGTERM, SIGINT, SIGHUP for a program's main loop
 sockets   listening sockets, socket pairs, descriptors that travel with a frame

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -25,7 +26,9 @@ from typing import IO
 
 import setproctitle
 
+from tqserver.host.limits import impose
 from tqserver.model.errors import HostError
+from tqserver.wire.messages import Limits
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -167,26 +170,47 @@ def spawn(
     stderr: FileTarget = None,
     pass_fds: Sequence[int] = (),
     die_with_us: bool = True,
+    limits: Limits | None = None,
 ) -> Child:
-    """Start a program as the leader of its own session and process group.
+    """Start a program as the leader of its own session and process group, within ``limits``.
 
-    It is killed when this process dies, unless ``die_with_us`` is False. Raises OSError if it cannot start.
+    It is killed when this process dies, unless ``die_with_us`` is False. Raises OSError if it cannot start; if the
+    limits cannot be imposed, the reason is in ``stderr``.
     """
     parent = os.getpid()
-    popen = subprocess.Popen(
-        list(argv),
-        cwd=cwd,
-        env=dict(env),
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=tuple(pass_fds),
-        start_new_session=True,
-        preexec_fn=(lambda: die_with_parent(parent)) if die_with_us else None,  # noqa: PLW1509 - libc is bound
-    )
+
+    def prepare() -> None:
+        if limits is not None:
+            _impose_or_say(limits)
+        if die_with_us:
+            die_with_parent(parent)
+
+    try:
+        popen = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=dict(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+            preexec_fn=prepare if die_with_us or limits else None,  # noqa: PLW1509 - libc is bound
+        )
+    except subprocess.SubprocessError as error:  # prepare has raised, which is all that it tells
+        raise PermissionError(errno.EPERM, "its limits cannot be imposed") from error
     child = Child(popen.pid, popen)
     _reaper.register(child)
     return child
+
+
+def _impose_or_say(limits: Limits) -> None:
+    """In the child: standard error is its own already."""
+    try:
+        impose(limits)
+    except HostError as error:
+        os.write(2, f"{error}\n".encode())
+        raise
 
 
 def python_argv(module: str, *arguments: str) -> list[str]:

@@ -5,6 +5,7 @@
     .tqserver/lock      held (flock) by the server that runs, and by one that takes over; its text is the pid
     .tqserver/instance  the ids in TQ_INSTANCE of every process of the servers that hold the lock
     .tqserver/run/ID/   sockets of the workers of one server; run/ is emptied at start
+    .tqserver/run/ID/UID/  where workers that run as another user make theirs
     .tqserver/admin.sock  where ``tqserver status`` and the like ask the server
     .tqserver/store/    artifacts, unless workers.temp_dir says otherwise
 """
@@ -23,13 +24,15 @@ from pathlib import Path
 
 from tqserver.host.process import kill_all_with
 from tqserver.model.errors import HostError
+from tqserver.wire.messages import Identity
 
 NAME = ".tqserver"
 CONFIG_FILE = Path("config/server.yaml")  # in the project, unless -config says otherwise
 INSTANCE_VARIABLE = "TQ_INSTANCE"
 _SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
 _KILL_ROUNDS = 100
-_LONGEST_SOCKET_NAME = len("/0123456789abcdef/w9999999999.sock")
+_LONGEST_SOCKET_NAME = len("/0123456789abcdef/4294967295/w9999999999.sock")
+_PASSABLE = 0o711  # others may pass through by a name that they know, and list nothing
 
 
 def admin_socket(project: Path) -> Path:
@@ -52,6 +55,7 @@ class RunDirectory:
         self.root = project / NAME
         self.instance = secrets.token_hex(8)
         self.killed: list[int] = []
+        self.earlier: list[str] = []  # the ids of servers that died without a word
         if inherited_lock is not None:
             self.lock = inherited_lock
             self._register(self._instances())
@@ -89,7 +93,8 @@ class RunDirectory:
     def _sweep(self) -> list[int]:
         """Kill what an earlier server, which died without a word, left behind; return the pids."""
         admin_socket(self.root.parent).unlink(missing_ok=True)
-        killed = [pid for earlier in self._instances() for pid in kill_all_with(INSTANCE_VARIABLE, earlier)]
+        self.earlier = self._instances()
+        killed = [pid for earlier in self.earlier for pid in kill_all_with(INSTANCE_VARIABLE, earlier)]
         self._register([])
         return killed
 
@@ -125,6 +130,36 @@ class RunDirectory:
         path = self.sockets / f"{name}.sock"
         path.unlink(missing_ok=True)
         return path
+
+    def socket_of(self, identity: Identity, name: str) -> Path:
+        """Return the path for a socket that a process of another user shall make, in a directory of that user's."""
+        for directory in (self.root, self.sockets.parent, self.sockets):
+            directory.chmod(_PASSABLE)
+        directory = self.sockets / str(identity.uid)
+        if not directory.exists():
+            directory.mkdir(mode=0o700)
+            os.chown(directory, identity.uid, identity.gid)
+        return directory / f"{name}.sock"
+
+    def take_over(self, made: Path, identity: Identity) -> Path:
+        """Give a socket that another user has made a second name, which is ours to keep; return that.
+
+        Of the user's own directory nothing is believed: a proxy, which is root, must not be led by a symbolic link
+        to a socket that the user may not open. Raises :class:`HostError` if it is not a socket of this user.
+        """
+        ours = self.sockets / made.name
+        ours.unlink(missing_ok=True)
+        try:
+            os.link(made, ours, follow_symlinks=False)
+        except OSError as error:
+            raise HostError(f"cannot link {made} to {ours}: {error.strerror}") from error
+        status = ours.lstat()
+        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != identity.uid:
+            ours.unlink()
+            raise HostError(
+                f"what is at TQ_SOCKET is no socket of user {identity.name}", remedy="it must listen there itself"
+            )
+        return ours
 
     def kill_leftovers(self) -> list[int]:
         """Kill what workers started and let go of (daemons of their own); return the pids."""

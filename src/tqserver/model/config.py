@@ -169,7 +169,12 @@ class WorkerSettings:
     restart_period_seconds: float = setting(300, kinds.seconds(1), "Time in which those deaths are counted.")
     env: Mapping[str, str] = setting({}, MappingOf(kinds.Text()), "Environment variables of a worker.")
     user: str = setting(
-        "", kinds.Text(), "User that workers run as; empty is the server's own. The server must be root."
+        "",
+        kinds.User(),
+        'User that workers run as, "name" or "name:group"; empty is the server\'s own. The server must be root.',
+    )
+    open_files: int = setting(
+        0, kinds.Number(0, 2**30), "Files and connections that a worker may have open; 0 is as many as the server may."
     )
 
     def drain_seconds(self, mode: str) -> float:

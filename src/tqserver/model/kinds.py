@@ -125,6 +125,23 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """A user of the machine: ``name``, ``uid``, ``name:group`` or ``uid:gid``; kept as text, for the host knows."""
+
+    name: str = "user"
+
+    def read(self, scalar: Scalar) -> str:
+        """Return the text; a number is taken as it is written."""
+        if scalar.type not in ("str", "int", UNTYPED):
+            remedy = 'write "", or remove the line' if scalar.type == "null" else f'write "{scalar.text}"'
+            raise Wrong("a user", remedy)
+        user, colon, group = scalar.text.partition(":")
+        if scalar.text and (not user or (colon and not group)):
+            raise Wrong("a user", 'write it as "www-data" or "www-data:www-data"')
+        return scalar.text
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One of some words."""
 

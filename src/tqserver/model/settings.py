@@ -8,7 +8,7 @@ text with an error is applied.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
 from tqserver.model.config import Config, WorkerSettings, WorkersSettings, section_of
@@ -16,6 +16,18 @@ from tqserver.model.errors import ConfigError, Location
 from tqserver.model.given import PATHS, Given, Key, dotted, read_environment, read_file
 
 DEFAULT: Key = ("workers", "default")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Contradiction:
+    """What the settings ``keys`` together cannot be; the first to blame first, as far as they were given."""
+
+    keys: tuple[Key, ...]
+    message: str
+    remedy: str
+
+
+Judge = Callable[[Config], Iterable[Contradiction]]
 
 
 class ConfigProblems(ConfigError):
@@ -31,10 +43,11 @@ class ConfigProblems(ConfigError):
         self.problems = problems
 
 
-def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
+def load_text(text: str, file: str, environ: Mapping[str, str], judge: Judge = lambda _: ()) -> Config:
     """Return the configuration in a YAML text, with the TQSERVER_* variables of ``environ`` over it.
 
-    ``file`` is the text's name in messages. An empty text is the defaults. Raises :class:`ConfigProblems`.
+    ``file`` is the text's name in messages; ``judge`` says what of it this machine cannot give. An empty text is
+    the defaults. Raises :class:`ConfigProblems`.
     """
     given, variables = Given(), Given()
     read_file(text, file, given)
@@ -45,7 +58,7 @@ def load_text(text: str, file: str, environ: Mapping[str, str]) -> Config:
     given.problems += variables.problems
     config: Config = _assemble(Config, (), given)
     config = dataclasses.replace(config, workers=_with_paths(config.workers, given))
-    _cross_check(config, given)
+    _cross_check([*_contradictions(config), *judge(config)], given)
     if given.problems:
         raise ConfigProblems(sorted(given.problems, key=_in_order))
     return config
@@ -113,23 +126,14 @@ def _with_room(settings: WorkerSettings, named: Set[str]) -> WorkerSettings:
 # --- settings that contradict each other ------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Contradiction:
-    """``keys`` are those concerned, the first to blame first."""
-
-    keys: tuple[Key, ...]
-    message: str
-    remedy: str
-
-
-def _cross_check(config: Config, given: Given) -> None:
-    for found in _contradictions(config):
+def _cross_check(contradictions: Iterable[Contradiction], given: Given) -> None:
+    for found in contradictions:
         if given.wrong.isdisjoint(found.keys):
             place = next(given.places[key] for key in found.keys if key in given.places)
             given.problem(place, found.message, found.remedy)
 
 
-def _contradictions(config: Config) -> Iterator[_Contradiction]:
+def _contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _of_ports(config)
     workers = config.workers
     yield from _of_numbers(DEFAULT, workers.default)
@@ -138,11 +142,11 @@ def _contradictions(config: Config) -> Iterator[_Contradiction]:
             yield from _of_numbers((*PATHS, path), settings)
 
 
-def _of_ports(config: Config) -> Iterator[_Contradiction]:
+def _of_ports(config: Config) -> Iterator[Contradiction]:
     first, last, port = config.workers.port_range_start, config.workers.port_range_end, config.server.port
     ends = (("workers", "port_range_end"), ("workers", "port_range_start"))
     if first > last:
-        yield _Contradiction(
+        yield Contradiction(
             ends,
             f"workers.port_range_start ({first}) is above workers.port_range_end ({last})",
             "give the lower of the two as the start",
@@ -152,27 +156,34 @@ def _of_ports(config: Config) -> Iterator[_Contradiction]:
     taken = {"port": port} | ({"metrics": metrics.port} if metrics is not None else {})
     for name, number in taken.items():
         if first <= number <= last:
-            yield _Contradiction(
+            yield Contradiction(
                 (("server", name), *ends),
                 f"server.{name} ({number}) is one of the ports of the workers ({first} to {last})",
                 "choose a port outside workers.port_range_start and port_range_end",
             )
     if metrics is not None and metrics.port == port != 0:
-        yield _Contradiction(
+        yield Contradiction(
             (("server", "metrics"), ("server", "port")),
             f"server.metrics and server.port are one port ({port})",
             "choose another for server.metrics",
         )
 
 
-def _of_numbers(at: Key, settings: WorkerSettings) -> Iterator[_Contradiction]:
+def _of_numbers(at: Key, settings: WorkerSettings) -> Iterator[Contradiction]:
     least, most = _bounds(settings)
     if most < least:
-        yield _Contradiction(
+        yield Contradiction(
             tuple((*base, name) for base in (at, DEFAULT) for name in ("max_workers", "min_workers")),
             f"{dotted(at)}: max_workers ({most}) is below min_workers ({least})",
             f"set max_workers to {least} or more",
         )
+
+
+def worker_settings(config: Config) -> Iterator[tuple[Key, WorkerSettings]]:
+    """Yield the settings of workers by the key of their section: the default's, then each path's."""
+    yield DEFAULT, config.workers.default
+    for path, settings in config.workers.paths.items():
+        yield (*PATHS, path), settings
 
 
 def _bounds(settings: WorkerSettings) -> tuple[int, int]:

@@ -184,6 +184,24 @@ class Counters(Message, frozen=True):
 # --- control -> zygote ------------------------------------------------------------------------------------
 
 
+class Identity(Value, frozen=True):
+    """Whom a process belongs to. ``name`` and ``home`` are what it is told; ``groups`` are the supplementary ones."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: list[int]
+    home: str
+
+
+class Limits(Value, frozen=True):
+    """What a process takes on before it runs a page. ``open_files`` 0, ``cgroup`` "" and no identity: as its parent."""
+
+    open_files: int = 0
+    cgroup: str = ""  # absolute; the directory of the cgroup that it enters
+    identity: Identity | None = None
+
+
 class PageSpec(Value, frozen=True):
     """All that a forked Python worker needs to serve one revision of one page."""
 
@@ -199,6 +217,7 @@ class PageSpec(Value, frozen=True):
     mode: str
     environment: dict[str, str]  # added to the zygote's own
     shutdown_grace_seconds: float = 0.5
+    limits: Limits = Limits()
 
 
 class Preload(Value, frozen=True):

@@ -1,4 +1,4 @@
-"""From the fork to a served page, in order: environment, title, load, adapt, serve.
+"""From the fork to a served page, in order: limits, environment, title, load, adapt, serve.
 
 Whatever the page does wrong on the way is one :class:`Failed`, with its file and line, and in the log.
 """
@@ -13,9 +13,10 @@ import sys
 import threading
 from collections.abc import Callable
 
-from tqserver.host.process import set_title
+from tqserver.host.limits import impose
+from tqserver.host.process import die_with_parent, set_title
 from tqserver.host.sockets import send_frame
-from tqserver.model.errors import TQError
+from tqserver.model.errors import StartError, TQError
 from tqserver.wire.codec import Message
 from tqserver.wire.messages import Failed, Loaded, PageSpec, Ready, from_child
 from tqserver.worker import adapters, loader, serve, templates, traces
@@ -88,9 +89,25 @@ def run(spec: PageSpec, report: socket.socket) -> int:
 
 
 def _prepare(spec: PageSpec) -> None:
+    parent = os.getppid()
+    impose(spec.limits)
+    die_with_parent(parent)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until the loop runs there is nothing to finish
     if (numpy_random := sys.modules.get("numpy.random")) is not None:
         numpy_random.seed()  # Python's own random, uuid and ssl see to it themselves after a fork
     os.environ.update(spec.environment)
+    _check_reachable(spec)
     os.chdir(spec.project)
     set_title(f"tqserver: worker {spec.page} r{spec.revision}")
+
+
+def _check_reachable(spec: PageSpec) -> None:
+    """Another user may be kept from the project, or from where its artifacts are."""
+    identity = spec.limits.identity
+    for directory in (spec.project, spec.artifact) if identity is not None else ():
+        if not os.access(directory, os.X_OK):
+            assert identity is not None
+            raise StartError(
+                f"user {identity.name} cannot enter {directory}",
+                remedy="let it pass: chmod o+x the directory and each above it (namei -l shows them)",
+            )
