@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,9 +79,30 @@ def test_a_python_page_of_another_user(server: Server) -> None:
 
 
 @as_root
+def test_an_interpreter_that_the_user_may_not_read(server: Server) -> None:
+    """importlib says that there is no such module; the reason is another, and there may be a way to import it."""
+    server.expect_errors("page.failed")
+    hidden = server.root.parent / "hidden"
+    hidden.mkdir(mode=0o700)
+    server.configure(as_user())
+    server.page("page", f"import sys\n\nsys.path.insert(0, '{hidden}/packages')\nimport tq_no_such_module\n")
+    server.start()
+    failed = server.wait_log("page.failed", page="page")
+    assert "No module named" in failed["error"]
+    assert f"uid {pwd.getpwnam(USER).pw_uid} may not read {hidden}/packages" in failed["remedy"]
+
+
+READS_PYTHON = "import iniconfig, os; os.setgroups([]); os.setgid(65534); os.setuid(65534); os.stat(iniconfig.__file__)"
+
+
+@as_root
+@pytest.mark.skipif(
+    os.geteuid() == 0 and subprocess.run([sys.executable, "-c", READS_PYTHON], stderr=subprocess.DEVNULL).returncode,
+    reason="packages lie where nobody may not read them",
+)
 def test_no_zygote_imports_for_a_page_of_another_user(server: Server) -> None:
     """A zygote is root: what such a page imports is imported by its workers, each time."""
-    page = "import sys\n\nHAD = 'colorsys' in sys.modules\nimport colorsys\n\n\ndef get():\n    return f'{HAD} @'\n"
+    page = "import sys\n\nHAD = 'iniconfig' in sys.modules\nimport iniconfig\n\n\ndef get():\n    return f'{HAD} @'\n"
     server.configure(as_user())
     for name in ("page", "own"):
         server.page(name, page.replace("@", "v0"))

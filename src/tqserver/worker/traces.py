@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import itertools
 import os
+import sys
 import traceback
 from pathlib import Path
 
@@ -72,6 +73,10 @@ def _message(error: BaseException) -> str:
 
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
+        if barred := _barred():
+            return (
+                f"uid {os.getuid()} may not read {barred}, where modules are; let it, or use a Python that it may read"
+            )
         module = error.name.partition(".")[0]
         return (
             f"install it where tqserver runs (pip install {_DISTRIBUTIONS.get(module, module)}); "
@@ -79,4 +84,16 @@ def _remedy(error: BaseException) -> str:
         )
     if isinstance(error, SystemExit):
         return "define get(request), handler(request) or app, and leave the process to the server"
+    return ""
+
+
+def _barred() -> str:
+    """Return a directory of sys.path that this user may not read; importlib takes it for an empty one."""
+    for path in sys.path:
+        try:
+            os.stat(path or ".")
+        except PermissionError:
+            return path
+        except OSError:
+            continue  # Python puts a zip file there that need not be
     return ""
