@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import psutil
+import pytest
 
 from tests.system import client, sources
 from tests.system.harness import Server, wait_until
@@ -127,13 +129,16 @@ def test_requests_beyond_the_queue_are_refused(server: Server) -> None:
     assert int(refused.headers["retry-after"]) > 0
 
 
-def test_recycling_under_load_loses_nothing(server: Server) -> None:
+@pytest.mark.parametrize("seconds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_recycling_under_load_loses_nothing(server: Server, seconds: float) -> None:
     server.configure(default(max_requests=50, drain_timeout_seconds=20))
     server.page("page", sources.functions("v0"))
     server.start()
     server.wait_live("page")
+    until = time.monotonic() + seconds
     with Load(server.port, "/page") as load:
         wait_until(lambda: len(server.events("worker.recycled", page="page")) >= 4, server.tail)
+        wait_until(lambda: time.monotonic() > until, "the end of the load")
     load.assert_no_failure()
     assert "max_requests" in server.events("worker.recycled", page="page")[0]["reason"]
     wait_until(lambda: ready(server, "page") == 1, server.tail)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,6 +169,29 @@ def test_what_a_service_manager_is_told(server: Server, tmp_path: Path) -> None:
             said.append(manager.recv(4096))
         assert said[-1] == b"STOPPING=1"
         assert server.wait_exit() == 0
+
+
+def test_a_service_manager_that_believes_the_main_process_alone(
+    server: Server, heirs: list[Heir], tmp_path: Path
+) -> None:
+    """NotifyAccess=main: the old server names the new one, which from then on must keep the watchdog content."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+
+        def said() -> tuple[int, bytes]:
+            text, ancillary, *_ = manager.recvmsg(4096, 64)
+            pid: int = struct.unpack("3i", ancillary[0][2])[0]
+            return pid, text
+
+        server.page("page", sources.plain("ok"))
+        server.start(env={"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"})
+        heir = hand_over(server, heirs)
+        messages = [said()]
+        while messages[-1] != (heir, b"WATCHDOG=1") or (server.pid, f"MAINPID={heir}".encode()) not in messages:
+            messages.append(said())
+    heirs[0].stop()
 
 
 def test_a_socket_that_the_service_manager_listens_on(server: Server) -> None:

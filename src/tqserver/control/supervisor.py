@@ -286,6 +286,7 @@ class Supervisor:
             return
         try:
             if await successor.is_ready():
+                self._manager.say(f"MAINPID={successor.child.pid}")  # the main process alone is believed
                 log.info("upgrade.done", pid=successor.child.pid)
                 if self._metrics_port is not None:
                     self._metrics_port.close()

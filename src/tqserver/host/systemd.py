@@ -22,12 +22,15 @@ class ServiceManager:
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         self.listeners = _listeners(environ)
+        self._watchdog_limit = environ.get("WATCHDOG_USEC", "")
         self.watchdog_seconds = _watchdog_seconds(environ)
 
     def hand_on(self, environ: MutableMapping[str, str]) -> None:
         """Let a server that takes over speak to the service manager too."""
         if self._address:
             environ["NOTIFY_SOCKET"] = self._address
+        if self.watchdog_seconds:
+            environ["WATCHDOG_USEC"] = self._watchdog_limit
 
     def say(self, *assignments: str) -> None:
         """Send ``VARIABLE=VALUE`` lines; a service manager that does not listen is none of our concern."""
