@@ -29,8 +29,9 @@ run: $(RUN_STAMP) ## Serve the example site on http://127.0.0.1:8080
 test: $(DEV_STAMP) ## Run the whole test suite (ARGS="-k reload" for a part)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest $(ARGS)
 
-soak: $(DEV_STAMP) ## The long versions of the storms: 5 minutes of kills under load
-	@PATH="$(CURDIR)/$(BIN):$$PATH" STORM_KILLS=1500 $(BIN)/pytest tests/system/test_storms.py $(ARGS)
+soak: $(DEV_STAMP) ## The long versions of the storms: 5 minutes of kills under load, 20 s of recycling
+	@PATH="$(CURDIR)/$(BIN):$$PATH" STORM_KILLS=1500 RECYCLING_SECONDS=20 \
+	    $(BIN)/pytest tests/system/test_storms.py tests/system/test_pools.py::test_recycling_under_load_loses_nothing $(ARGS)
 
 check: $(DEV_STAMP) ## Format, lint, types, import contracts: reports, changes nothing
 	@$(BIN)/ruff format --check
