@@ -65,6 +65,16 @@ def test_strangers_are_reaped(inside: Server) -> None:
     assert inside.wait_exit() == 0
 
 
+def test_it_cannot_be_replaced_from_within(inside: Server) -> None:
+    """When process 1 ends, the kernel kills all that is left in the container."""
+    inside.expect_errors("upgrade.failed")
+    os.kill(first(inside).pid, signal.SIGUSR2)
+    assert "process 1" in inside.wait_log("upgrade.failed")["error"]
+    inside.wait_body("/page", "v0")
+    os.kill(first(inside).pid, signal.SIGTERM)
+    assert inside.wait_exit() == 0
+
+
 def test_sigterm_drains(inside: Server) -> None:
     with inside.connection() as connection:
         response = connection.begin("/page/download")

@@ -266,7 +266,10 @@ class Supervisor:
     # --- a new server -------------------------------------------------------------------------------------
 
     def _asked_to_hand_over(self) -> None:
-        if not self._is_handing_over and not self._stop.is_set():
+        if os.getpid() == 1:  # its end is that of all in the container, the new server included
+            remedy = "start a new container; this server goes on"
+            log.error("upgrade.failed", error="this server is process 1 of a container", remedy=remedy)
+        elif not self._is_handing_over and not self._stop.is_set():
             self._is_handing_over = True
             self._tasks.start(self._hand_over(), name="hand_over")
 
