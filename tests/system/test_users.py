@@ -129,6 +129,29 @@ def test_a_go_page_of_another_user(server: Server) -> None:
 
 
 @as_root
+def test_the_kernel_ends_them_with_the_server(server: Server) -> None:
+    """A change of user clears the parent-death signal: it is asked for anew, by whichever way a worker started."""
+    server.configure(f"workers:\n  default:\n    user: {USER}\n")
+    server.page("python", sources.plain("v0"))
+    server.page("go", sources.go("v0"), "main.go")
+    server.start()
+    for page in ("python", "go"):
+        server.wait_live(page)
+    workers = [psutil.Process(server.worker_pid(page)) for page in ("python", "go")]
+    assert {process.username() for process in workers} == {USER}
+    for process in server.processes():
+        if process not in workers:
+            process.kill()
+    server.wait_exit()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    since = server.mark()
+    server.launch()
+    server.wait_log("server.ready", since)
+    server.wait_body("/python", "v0")
+
+
+@as_root
 def test_what_a_user_is_kept_from(server: Server) -> None:
     """Not the sockets of other pages, nor the server's, nor a list of what is in the store."""
     server.page("page", (
