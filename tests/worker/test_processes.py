@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tests.worker.played import DEADLINE_SECONDS, PlayedControl
+from tqserver.host.cgroup import Cgroup
 from tqserver.host.sockets import pair, receive_frame, send_frame
-from tqserver.wire.messages import Failed, Fork, Preload, Started, from_child, to_zygote
+from tqserver.wire.messages import Failed, Fork, Limits, Preload, Started, from_child, to_zygote
 from tqserver.worker import zygote as zygote_module
 
 HANDLER = "def get():\n    pass\n"
@@ -260,3 +261,26 @@ def test_the_instance_stays_visible_under_the_title(project: Path) -> None:
         page.stop()
         control.process.kill()  # before the end of its socket makes a guard of it
         control.close()
+
+
+def test_a_worker_is_in_its_cgroup_before_it_reads_its_page(control: PlayedControl) -> None:
+    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    top = next((Path(words[1]) for words in mounts if words[2] == "cgroup2"), None)
+    if top is None or not os.access(top, os.W_OK):
+        pytest.skip("no cgroup v2 that can be written")
+    cgroup = Cgroup(top / f"tqserver-entered-{os.getpid()}")
+    cgroup.path.mkdir()
+    try:
+        source = "AT_IMPORT = open('/proc/self/cgroup').read()\n\n\ndef get():\n    return AT_IMPORT\n"
+        page = control.start("hello", {"main.py": source}, limits=Limits(cgroup=str(cgroup.path)))
+        assert f"0::/{cgroup.path.name}\n" in page.get("/hello").text + "\n"
+        cgroup.kill()
+        assert page.wait() == -signal.SIGKILL
+    finally:
+        cgroup.path.rmdir()
+
+
+def test_a_cgroup_that_cannot_be_entered_is_told(control: PlayedControl) -> None:
+    control.write("hello", {"main.py": HANDLER})
+    failed = control.fork(control.build("hello", limits=Limits(cgroup="/no/such/cgroup"))).failed()
+    assert failed.message == "cannot enter the cgroup /no/such/cgroup: No such file or directory"
