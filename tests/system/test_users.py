@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.system import sources
-from tests.system.harness import Server
+from tests.system import cli, sources
+from tests.system.harness import Server, wait_until
 
 USER = "nobody"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may start processes of another user")
@@ -211,6 +211,25 @@ def test_a_user_that_is_not_there(server: Server, user: str, says: str) -> None:
     assert server.wait_exit() == 3
     assert 'config/server.yaml:7:13: workers.paths."/page".user: ' in server.terminal
     assert says in server.terminal
+    server.page("page", sources.plain("v0"))
+    checked = cli.run(server.root, "check")
+    assert checked.code == 0, "it may be right on the machine that serves it"
+    assert "NOTE" in checked.out
+    assert says in checked.out
+
+
+@as_root
+def test_a_user_that_is_not_there_is_refused_while_it_runs(server: Server) -> None:
+    server.expect_errors("config.invalid")
+    server.page("page", TELLS)
+    server.start()
+    server.wait_live("page")
+    server.configure(as_user("tq-no-such-user"))
+    assert "there is no user tq-no-such-user" in server.wait_log("config.invalid")["error"]
+    server.configure(as_user())
+    assert server.wait_log("config.applied")
+    uid = pwd.getpwnam(USER).pw_uid
+    wait_until(lambda: json.loads(server.get("/page").text)["uid"] == [uid] * 3, server.tail)
 
 
 def test_a_user_that_only_root_may_become(server: Server) -> None:

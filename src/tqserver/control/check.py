@@ -25,17 +25,30 @@ def check(project: Path, config_file: Path) -> Findings:
     """Return what is right and what is wrong; all of it, not only the first."""
     findings: list[Finding] = []
     config = Config()
+    file = ConfigFile(project, config_file, os.environ)
     try:
-        config = ConfigFile(project, config_file, os.environ).read()
+        config = file.read()
         findings.append(Finding(OK, "configuration", str(config_file)))
     except (ConfigError, HostError) as error:
         wrong = error.problems if isinstance(error, ConfigProblems) else [error]
         findings += [_problem("configuration", each) for each in wrong]
+    else:
+        findings += _only_elsewhere(file)
     try:
         found = discover(project / config.pages.directory)
     except HostError as error:
         return Findings([*findings, _problem("pages", error)])
     return Findings([*findings, *_pages(found), *_syntax(found), *_toolchains(found)])
+
+
+def _only_elsewhere(file: ConfigFile) -> Iterator[Finding]:
+    """What is right and cannot be done here and now: it may be checked on another machine than it is served."""
+    try:
+        file.read_to_serve()
+    except ConfigProblems as error:
+        for each in error.problems:
+            remedy = f"a server that was started so would refuse it; {each.remedy}"
+            yield Finding(NOTE, "configuration", each.message, remedy, str(each.location or ""))
 
 
 def _pages(found: Discovery) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from tqserver.host.rundir import CONFIG_FILE
 from tqserver.model.config import Config
 from tqserver.model.errors import HostError, Location
 from tqserver.model.given import dotted
-from tqserver.model.settings import Contradiction, load_text, place_of, worker_settings
+from tqserver.model.settings import Contradiction, Judge, load_text, place_of, worker_settings
 
 
 class ConfigFile:
@@ -22,12 +22,16 @@ class ConfigFile:
         self._environ = environ
         self.path = project / file
 
+    def read_to_serve(self) -> Config:
+        """Return what it says, if this process on this machine can do all of it. Raises as :meth:`read` does."""
+        return self._read(_refused_by_this_machine)
+
     def read(self) -> Config:
-        """Return what it says, with the environment's variables over it.
+        """Return what it says, with the environment's variables over it; users need not be of this machine.
 
         Raises :class:`~tqserver.model.errors.ConfigError`, or :class:`HostError` if it cannot be read.
         """
-        return load_text(self._text(), str(self.shown), self._environ, _refused_by_this_machine)
+        return self._read(lambda _: ())
 
     def where(self, *key: str) -> Location:
         """Return the place of a setting, for an error that comes to light when it is acted on.
@@ -35,6 +39,9 @@ class ConfigFile:
         Raises :class:`HostError` if the file cannot be read.
         """
         return place_of(key, self._text(), str(self.shown), self._environ)
+
+    def _read(self, judge: Judge) -> Config:
+        return load_text(self._text(), str(self.shown), self._environ, judge)
 
     def _text(self) -> str:
         try:

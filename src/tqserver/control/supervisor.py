@@ -50,7 +50,7 @@ class Supervisor:
         self._started_at = clock.wall()
         self._project = project
         self._config_file = config_file
-        self._config = config_file.read()
+        self._config = config_file.read_to_serve()
         self._quiet = quiet
         self._tasks = TaskOwner(self._task_failed)
         self._stop = asyncio.Event()
@@ -229,7 +229,7 @@ class Supervisor:
     def _reconfigure(self) -> None:
         """Apply the file whole, or not at all."""
         try:
-            config = self._config_file.read()
+            config = self._config_file.read_to_serve()
             if config == self._config:
                 log.info("config.unchanged", file=str(self._config_file.path))
                 return
