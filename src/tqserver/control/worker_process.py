@@ -218,7 +218,7 @@ class WorkerProcess:
         )
 
     def _for_zygotes(self, modules: tuple[str, ...]) -> tuple[str, ...]:
-        """What a zygote, which is the server's user, may import for it: nothing for another's (decision 14)."""
+        """What a zygote, which is the server's user, may import for it: nothing for another's (decision 15)."""
         return modules if self.order.spec.limits.identity is None else ()
 
     async def _first_of_ready_and_exit(self, notify: socket.socket) -> None:
