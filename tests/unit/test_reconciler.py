@@ -286,6 +286,71 @@ async def test_a_new_revision_whose_workers_die_does_not_take_the_old_one_along(
     assert {worker.spec.revision for worker in site.agent.running} == {1}
 
 
+async def test_a_defect_while_it_reads_is_the_pages_failure_and_the_next_change_is_followed(
+    tmp_path: Path, tasks: TaskOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    with monkeypatch.context() as patch:
+        patch.setattr(site.services.pipeline, "read", raises(MemoryError("no room")))
+        site.save("v1")
+        await site.rests()
+        assert (site.reconciler.state, site.row.revision) == (PageState.STALE, 1)
+        assert_names_a_defect(site, "MemoryError('no room')")
+        await site.rests()  # who asks again is told again
+    site.save("v2")
+    await site.rests()
+    assert (site.reconciler.state, site.row.revision, site.row.failure) == (PageState.LIVE, 2, None)
+
+
+async def test_a_defect_in_an_attempt_is_the_pages_failure_and_a_reload_tries_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+    tasks = TaskOwner(lambda name, _: failed.append(name))
+    site = site_in(tmp_path, tasks)
+    with monkeypatch.context() as patch:
+        patch.setattr(site.services.pipeline, "build", raises(RuntimeError("unforeseen")))
+        await site.rests()
+        assert (site.reconciler.state, site.row.revision) == (PageState.BROKEN, 0)
+        assert_names_a_defect(site, "RuntimeError('unforeseen')")
+    site.reconciler.reload()
+    await site.rests()
+    assert (site.reconciler.state, site.row.failure) == (PageState.LIVE, None)
+    await tasks.close()
+    assert failed == ["attempt.page"]
+
+
+async def test_a_defect_while_an_attempt_is_under_way_ends_the_attempt(
+    tmp_path: Path, tasks: TaskOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    site.agent.held[2] = asyncio.Event()
+    site.save("v1")
+    await site.until(lambda: 2 in site.agent.asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(site.services.pipeline, "read", raises(OSError("gone")))
+        await site.rests()
+    site.agent.held[2].set()
+    assert (site.reconciler.state, site.row.revision) == (PageState.STALE, 1)
+    await site.rests()
+    assert (site.reconciler.state, site.row.revision) == (PageState.LIVE, 3)
+
+
+def raises(error: Exception) -> Callable[..., Any]:
+    def read(*_: object) -> Any:
+        raise error
+
+    return read
+
+
+def assert_names_a_defect(site: Site, error: str) -> None:
+    assert site.row.failure is not None
+    assert site.row.failure.message == f"a defect of tqserver: {error}"
+    assert "in read" in site.row.failure.output
+
+
 def dying_pool(site: Site, worker: Worker) -> list[Worker]:
     """The workers that the pool of this one has taken on: its events are bound to the pool."""
     pool = cast(Any, worker.events.exited).__self__

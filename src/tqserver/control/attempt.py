@@ -20,7 +20,8 @@ async def unless_overtaken(
 ) -> Failed:
     """Do the work; return what it failed with, Unsettled if it was ended since it ``still_holds`` no more.
 
-    That is asked after each change, which sets ``disturbed``. If the caller is cancelled, the work has ended too.
+    That is asked after each change, which sets ``disturbed``. If that raises, or the caller is cancelled, the work
+    has ended too.
     """
     attempt = tasks.start(_outcome(work), name=name)
     try:
@@ -33,7 +34,7 @@ async def unless_overtaken(
             disturbed.clear()
             if not await still_holds() and not attempt.done():
                 await _end(attempt)
-    except asyncio.CancelledError:
+    except BaseException:
         await _end(attempt)
         raise
     return Unsettled("overtaken by newer content") if attempt.cancelled() else attempt.result()

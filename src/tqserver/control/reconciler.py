@@ -26,13 +26,14 @@ from tqserver.control.past import Past
 from tqserver.control.plan import RetryPolicy, needs_new_workers
 from tqserver.control.pool import Pool, PoolEvents
 from tqserver.control.revisions import Revision
+from tqserver.control.rows import as_defect
 from tqserver.control.services import Services
 from tqserver.control.standing import Standing
 from tqserver.control.worker_process import WorkerProcess
 from tqserver.host import clock
 from tqserver.host.log import get_logger
 from tqserver.model.config import WorkerSettings
-from tqserver.model.errors import HostError, PageError, StartError, TQError
+from tqserver.model.errors import Defect, HostError, PageError, StartError, TQError
 from tqserver.model.lifecycle import PageState
 from tqserver.model.pages import Page
 
@@ -98,11 +99,20 @@ class Reconciler:
             while True:
                 await self._disturbed.wait()
                 self._disturbed.clear()
-                await self._follow()
+                try:
+                    await self._follow()
+                except Exception as error:
+                    self._stumble(as_defect(error))
                 self._rests()
         finally:
             self._rests()
             self._answer(HostError("its page is gone, or the server ends", remedy="tqserver status says what runs"))
+
+    def _stumble(self, defect: Defect) -> None:
+        """A defect of ours fails this try and nothing else: what is live goes on, the next change is followed."""
+        self._settled = NOTHING
+        self._answer(defect)
+        self.report(defect)
 
     def _rests(self) -> None:
         self._rested.set()

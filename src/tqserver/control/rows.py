@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import traceback
 
 from tqserver.control.plan import pooled_idle_seconds
 from tqserver.model.config import ServerSettings, WorkerSettings
-from tqserver.model.errors import TQError
+from tqserver.model.errors import Defect, TQError
 from tqserver.wire.messages import Failure, RouteLimits, ServerLimits
 
 
@@ -14,6 +15,15 @@ def as_failure(error: TQError) -> Failure:
     """Return an error as clients may be shown it."""
     where = str(error.location) if error.location is not None else ""
     return Failure(error.message, error.remedy, where, error.output)
+
+
+def as_defect(error: Exception) -> Defect:
+    """Return an exception that nobody foresaw as what a page failed with."""
+    return Defect(
+        f"a defect of tqserver: {error!r}",
+        remedy="save again, or run tqserver reload; the traceback is in the server's log (tqserver events)",
+        output="".join(traceback.format_exception(error)),
+    )
 
 
 def route_limits(settings: WorkerSettings, server: ServerSettings, *, may_grow: bool) -> RouteLimits:

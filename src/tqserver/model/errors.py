@@ -121,3 +121,7 @@ class StartError(PageError):
 
 class IllegalTransition(TQError):
     """A state machine was asked for a move that its table does not have: a defect of ours."""
+
+
+class Defect(TQError):
+    """What nobody foresaw: ``output`` is its traceback."""
