@@ -10,7 +10,7 @@ from datetime import datetime
 import psutil
 
 from tests.system import sources
-from tests.system.harness import Server, wait_until
+from tests.system.harness import LOG_FILE, Server, wait_until
 from tests.system.load import Load
 
 DIES = """\
@@ -104,6 +104,32 @@ def test_a_killed_proxy_is_replaced_and_no_connection_refused(server: Server) ->
     server.edit("pages/page/main.py", sources.plain("v1"))
     server.wait_body("/page", "v1")
     assert worker != server.worker_pid("page")
+
+
+def test_a_proxy_that_hangs_is_replaced(server: Server) -> None:
+    """Also while there is nothing to acknowledge; a save and who waits for it are not held up for longer."""
+    server.expect_errors("proxy.silent", "proxy.exited")
+    server.page("page", sources.plain("v0"))
+    server.start()
+    server.wait_body("/page", "v0")
+    hung = server.proxy_pid()
+    os.kill(hung, signal.SIGSTOP)
+    assert server.wait_log("proxy.silent")["pid"] == hung
+    server.wait_body("/page", "v0")
+    assert server.proxy_pid() != hung
+
+
+def test_a_save_goes_live_though_a_proxy_hangs(server: Server) -> None:
+    server.configure(f"server:\n  port: {server.port}\n  log_file: {LOG_FILE}\n  proxies: 2\n")
+    server.expect_errors("proxy.silent", "proxy.exited")
+    server.page("page", sources.plain("v0"))
+    server.start()
+    server.wait_body("/page", "v0")
+    os.kill(server.proxy_pid(), signal.SIGSTOP)
+    server.edit("pages/page/main.py", sources.plain("v1"))
+    server.wait_log("revision.live", revision=2)
+    server.wait_log("revision.retired", revision=1)
+    assert len(server.events("proxy.silent")) == 1
 
 
 def test_a_killed_zygote_takes_no_worker_along(server: Server) -> None:

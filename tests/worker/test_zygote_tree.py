@@ -14,6 +14,7 @@ import pytest
 
 from tests.worker.conftest import children
 from tests.worker.played import DEADLINE_SECONDS
+from tqserver.control import zygotes
 from tqserver.control.zygotes import Forked, Zygote, ZygoteTree
 from tqserver.host.process import reaper
 from tqserver.host.tasks import TaskOwner
@@ -140,6 +141,18 @@ async def test_a_request_that_dies_with_the_root_waits_for_its_successor(tree: Z
     await finish(forked)
     assert by.number == 0
     assert by is not root
+
+
+async def test_a_zygote_that_hangs_is_killed_and_another_is_asked(
+    tree: ZygoteTree, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zygote = await zygote_with_modules(tree, project)
+    monkeypatch.setattr(zygotes, "ANSWER_SECONDS", 0.2)
+    forked, by = await soon(await stopped_with_a_request(tree, project, zygote, MODULES))
+    await finish(forked)
+    assert by.number == 0
+    assert zygote.child is not None
+    assert await soon(zygote.child.wait()) == -signal.SIGKILL
 
 
 async def test_a_worker_that_is_no_longer_wanted_is_ended(tree: ZygoteTree, project: Path) -> None:

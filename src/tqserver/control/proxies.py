@@ -30,17 +30,27 @@ from tqserver.wire.messages import (
     FromProxy,
     Hello,
     Leave,
+    Ping,
+    Pong,
     Snapshot,
+    ToProxy,
     from_proxy,
     to_proxy,
 )
 
 LEAVE_GRACE_SECONDS = 1.0  # for the exit itself, after the last exchange
+HELLO_SECONDS = 60.0  # from spawn to its first word: the disk may be slow
+ANSWER_SECONDS = 10.0  # to a snapshot or a ping
+PING_SECONDS = 5.0  # after the last answer
 log = get_logger("proxies")
 
 
 class Proxy:
-    """One proxy process as control sees it."""
+    """One proxy process as control sees it.
+
+    It owes an answer to whatever asks for one, to its start too; one that is silent past the deadline is killed, since
+    clients would wait for it, and each save for its acknowledgement.
+    """
 
     def __init__(self, name: str, on_message: Callable[[Proxy, FromProxy], None]) -> None:
         self.name = name
@@ -54,6 +64,8 @@ class Proxy:
         self.channel = Channel(self._on_payload, lambda: None)
         self._output_fd = -1
         self._output = OutputLines(None)
+        self._owed = 0  # answers
+        self._timer: asyncio.TimerHandle | None = None
 
     async def start(self, listeners: Sequence[socket.socket], project: Path, env: Mapping[str, str]) -> None:
         """Spawn the process and attach its link."""
@@ -78,13 +90,46 @@ class Proxy:
         os.set_blocking(self._output_fd, False)
         asyncio.get_running_loop().add_reader(self._output_fd, self._read_output)
         await self.channel.attach(ours)
+        self._owes(HELLO_SECONDS)
 
-    def send(self, message: Snapshot | Cut | Leave) -> None:
+    def send(self, message: ToProxy) -> None:
         """Send a message; to a proxy that is gone, nothing."""
         self.channel.send(to_proxy.encode(message))
+        if isinstance(message, Snapshot | Ping):
+            self._owes(ANSWER_SECONDS)
+
+    def _owes(self, seconds: float) -> None:
+        self._owed += 1
+        if self._owed == 1:
+            self._after(seconds, self._is_silent)
+
+    def _has_answered(self) -> None:
+        self._owed -= 1
+        if self._owed:
+            self._after(ANSWER_SECONDS, self._is_silent)
+        else:
+            self._after(PING_SECONDS, lambda: self.send(Ping()))
+
+    def _after(self, seconds: float, action: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, action)
+
+    def _is_silent(self) -> None:
+        assert self.child is not None
+        log.error(
+            "proxy.silent",
+            proxy=self.name,
+            pid=self.child.pid,
+            acknowledged=self.acknowledged,
+            remedy="killed; its successor takes its place",
+        )
+        self.child.send(signal.SIGKILL)
 
     def _on_payload(self, payload: bytes) -> None:
         message = from_proxy.decode(payload)
+        if isinstance(message, Hello | Acknowledged | Pong):
+            self._has_answered()
         match message:
             case Hello():
                 self.said_hello = True
@@ -115,6 +160,13 @@ class Proxy:
             asyncio.get_running_loop().remove_reader(self._output_fd)
             os.close(self._output_fd)
             self._output_fd = -1
+
+    def close(self) -> None:
+        """It has ended: stop listening to it and waiting for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.close_output()
+        self.channel.close()
 
 
 def _relay(proxy: str, line: str) -> None:
@@ -200,8 +252,7 @@ class ProxyPool:
                 proxy.send(Leave(0.0))
             code = await proxy.child.wait()
             self.alive.remove(proxy)
-            proxy.close_output()
-            proxy.channel.close()
+            proxy.close()
             self._on_end(proxy)
             if place.is_given_up:
                 return

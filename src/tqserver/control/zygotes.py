@@ -42,6 +42,7 @@ from tqserver.wire.messages import (
 FORK_ATTEMPTS = 5
 PRELOAD_TIMEOUT_SECONDS = 60.0
 FORK_TIMEOUT_SECONDS = PRELOAD_TIMEOUT_SECONDS + 15.0  # a worker waits for a zygote that is being made
+ANSWER_SECONDS = 10.0  # from the request to a child, or to the reason why there is none
 MOST_ZYGOTES = 16  # besides the root; a page whose set would be one more is forked from the nearest
 log = get_logger("zygotes")
 
@@ -50,6 +51,7 @@ class Report:
     """The messages of one forked child, in order; ``None`` at their end."""
 
     def __init__(self) -> None:
+        self.has_spoken = False
         self._messages: asyncio.Queue[FromChild | None] = asyncio.Queue()
         self._channel = Channel(self._on_payload, lambda: self._messages.put_nowait(None))
 
@@ -58,6 +60,7 @@ class Report:
         await self._channel.attach(sock)
 
     def _on_payload(self, payload: bytes) -> None:
+        self.has_spoken = True
         self._messages.put_nowait(from_child.decode(payload))
 
     async def next(self) -> FromChild | None:
@@ -202,7 +205,7 @@ class ZygoteTree:
                     f"no worker can be forked: {error.strerror}",
                     remedy="check the limits of open files and of memory (ulimit -a)",
                 ) from error
-            child = await self._started(asked)
+            child = await self._started(zygote, asked)
             if child is not None:
                 return Forked(asked.report, asked.output_fd, child), zygote
             log.warning("zygote.asked_again", page=spec.page, zygote=zygote.number, reason="it ended before it forked")
@@ -228,13 +231,16 @@ class ZygoteTree:
             os.close(write_end)
         return asked  # nothing may be awaited between the sending and this: the child would be nobody's
 
-    async def _started(self, asked: Asked) -> Child | None:
+    async def _started(self, zygote: Zygote, asked: Asked) -> Child | None:
         """Return the child that was asked for, None if the zygote has ended without. Raises StartError."""
+        deadline = asyncio.get_running_loop().call_later(ANSWER_SECONDS, _end_silent, zygote, asked)
         try:
             message = await asked.report.next()
         except asyncio.CancelledError:
             self._tasks.start(self._abandon(asked), name="zygote.abandoned")
             raise
+        finally:
+            deadline.cancel()
         if isinstance(message, Started):
             return reaper().adopt(message.pid)
         asked.close()
@@ -378,6 +384,13 @@ class ZygoteTree:
                 except TimeoutError:
                     zygote.child.send(signal.SIGKILL)
                     await zygote.child.wait()
+
+
+def _end_silent(zygote: Zygote, asked: Asked) -> None:
+    """It hangs: whoever waits for it asks another once it has ended."""
+    if zygote.child is not None and not asked.report.has_spoken:
+        log.error("zygote.silent", zygote=zygote.number, pid=zygote.child.pid, remedy="killed; another is asked")
+        zygote.child.send(signal.SIGKILL)
 
 
 def _unexpected(payload: bytes) -> None:

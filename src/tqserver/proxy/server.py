@@ -35,7 +35,7 @@ from tqserver.proxy.home import Home
 from tqserver.proxy.link import Link
 from tqserver.proxy.table import Table
 from tqserver.proxy.ticker import Ticker
-from tqserver.wire.messages import Cut, Hello, Leave, Snapshot, ToProxy
+from tqserver.wire.messages import Cut, Hello, Leave, Ping, Pong, Snapshot, ToProxy
 
 TERM_DEADLINE_SECONDS = 30.0  # when a signal and not control says to leave
 TICKS_PER_COUNT = 2
@@ -88,6 +88,8 @@ class Server:
                 self._listen()
             case Cut(worker=worker):
                 self._dispatcher.cut(worker)
+            case Ping():
+                self._link.send(Pong())
             case Leave(deadline_seconds=seconds, patient=patient):
                 self._leave(seconds, patient=patient)
 

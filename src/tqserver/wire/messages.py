@@ -92,6 +92,10 @@ class Cut(Message, frozen=True):
     worker: int
 
 
+class Ping(Message, frozen=True):
+    """Answer with :class:`Pong`: are you there?"""
+
+
 class Leave(Message, frozen=True):
     """Accept what the kernel has queued, finish what is in flight within the deadline, then exit 0.
 
@@ -117,6 +121,10 @@ class Acknowledged(Message, frozen=True):
     """From now on every new request is routed by this version (or a later one)."""
 
     version: int
+
+
+class Pong(Message, frozen=True):
+    """The answer to :class:`Ping`. A proxy owes one answer to each snapshot and each ping, in order."""
 
 
 class Drained(Message, frozen=True):
@@ -279,8 +287,8 @@ class Failed(Message, frozen=True):
     remedy: str = ""
 
 
-ToProxy = Snapshot | Cut | Leave
-FromProxy = Hello | Acknowledged | Drained | Demand | Refused | Counters
+ToProxy = Snapshot | Cut | Ping | Leave
+FromProxy = Hello | Acknowledged | Pong | Drained | Demand | Refused | Counters
 ToZygote = Fork
 FromChild = Started | Ready | Loaded | Failed
 
