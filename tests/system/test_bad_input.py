@@ -285,3 +285,69 @@ def test_no_go_toolchain(server: Server) -> None:
     failed = server.wait_log("build.failed", page="go")
     assert "tqserver[go]" in failed["remedy"]
     assert "tqserver[go]" in server.get("/go").text
+
+
+REPORTS = """\
+import os
+
+REPORT = next(int(fd) for fd in os.listdir("/proc/self/fd") if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"))
+"""
+
+
+def test_a_page_that_writes_to_its_report_is_replaced(server: Server) -> None:
+    server.expect_errors("worker.exited")
+    server.page(
+        "noise",
+        REPORTS + "\n\ndef get():\n    return str(os.getpid())\n\n\ndef post():\n    os.write(REPORT, b'\\xff' * 10)\n",
+    )
+    server.start()
+    server.wait_live("noise")
+    first = server.get("/noise").text
+    server.get("/noise", "POST", b"")
+    exited = server.wait_log("worker.exited", page="noise", level="error")
+    assert "no report" in exited["reason"]
+    wait_until(lambda: server.get("/noise").text != first, server.tail)
+
+
+def test_a_page_that_garbles_its_report_at_once_has_failed(server: Server) -> None:
+    server.expect_errors("page.failed")
+    server.page("noise", REPORTS + "os.write(REPORT, b'\\xff' * 10)\n\n\ndef get():\n    return 'never'\n")
+    server.start()
+    assert "no report" in server.wait_log("page.failed", page="noise")["error"]
+
+
+def test_files_that_a_page_invents_do_no_harm(server: Server) -> None:
+    """Those outside the project are none of ours; of the project there is a bound, and a word about it."""
+    server.expect_errors("page.reads_too_much")
+    source = (
+        REPORTS
+        + """
+from tqserver.host.sockets import send_frame
+from tqserver.wire.messages import Loaded, from_child
+import socket
+
+def tell(top, count):
+    with socket.socket(fileno=os.dup(REPORT)) as report:
+        for start in range(0, count, 1000):
+            send_frame(report, from_child.encode(Loaded([f"{top}/x{number}" for number in range(start, start + 1000)])))
+
+def get():
+    tell("/nowhere", 200_000)
+    return "outside"
+
+def post():
+    tell(os.getcwd(), 20_000)
+    return "inside"
+"""
+    )
+    server.page("invents", source)
+    server.page("other", sources.plain("v0"))
+    server.start()
+    server.wait_live("invents")
+    assert server.get("/invents").text == "outside"
+    assert server.get("/invents", "POST", b"").text == "inside"
+    server.wait_log("page.reads_too_much", page="invents")
+    server.edit("pages/other/main.py", sources.plain("v1"))
+    server.wait_body("/other", "v1")
+    server.stop()
+    assert "/nowhere" not in (server.root / ".tqserver/journal.json").read_text()

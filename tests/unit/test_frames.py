@@ -56,6 +56,13 @@ def test_a_length_over_the_limit_is_refused_before_its_payload_comes() -> None:
     assert frame_length(MAX_FRAME_BYTES.to_bytes(HEADER_BYTES, "big")) == MAX_FRAME_BYTES
 
 
+def test_a_decoder_may_have_a_lower_limit() -> None:
+    decoder = FrameDecoder(4)
+    assert list(decoder.feed(frame(b"four"))) == [b"four"]
+    with pytest.raises(WireError, match="5 bytes is over the limit of 4"):
+        list(decoder.feed(frame(b"fives")))
+
+
 def test_a_payload_over_the_limit_is_not_framed() -> None:
     with pytest.raises(WireError, match="over the limit"):
         frame(bytes(MAX_FRAME_BYTES + 1))

@@ -18,6 +18,7 @@ from tqserver.build.store import Store
 from tqserver.control.agent import NodeAgent, WorkerEvents, WorkerSpec
 from tqserver.control.collector import Collector
 from tqserver.control.journal import Journal
+from tqserver.control.on_disk import MOST_FILES_OUTSIDE
 from tqserver.control.publisher import Publisher
 from tqserver.control.reconciler import Reconciler
 from tqserver.control.retirement import Retirement
@@ -336,6 +337,18 @@ async def test_a_defect_while_an_attempt_is_under_way_ends_the_attempt(
     assert (site.reconciler.state, site.row.revision) == (PageState.STALE, 1)
     await site.rests()
     assert (site.reconciler.state, site.row.revision) == (PageState.LIVE, 3)
+
+
+async def test_a_page_that_reads_without_end_is_followed_in_what_it_read_first(
+    tmp_path: Path, tasks: TaskOwner
+) -> None:
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    worker = site.agent.running[0]
+    files = [f"{tmp_path}/{number}" for number in range(MOST_FILES_OUTSIDE + 10)]
+    for read in (files[:10], files[10:], [*files, f"{tmp_path}/one more"]):
+        worker.events.files(cast(Any, worker), read)
+    assert site.services.journal.of("page").files == frozenset(files[:MOST_FILES_OUTSIDE])
 
 
 def raises(error: Exception) -> Callable[..., Any]:

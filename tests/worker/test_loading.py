@@ -241,3 +241,24 @@ def test_render_outside_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (tmp_path / "alone.html").write_text("{{ word }}")
     assert bytes(render("alone.html", word="found").body) == b"found"
+
+
+def test_an_exception_that_says_very_much_is_told_in_part(control: PlayedControl) -> None:
+    control.write("page", {"main.py": "raise ValueError('begin' + 'x' * 3_000_000 + 'end')\n"})
+    failed = control.fork(control.build("page")).failed()
+    assert failed.message.startswith("ValueError: begin")
+    assert failed.message.endswith("end")
+    assert len(failed.message) + len(failed.output) < 100_000
+
+
+def test_many_files_come_in_parts(control: PlayedControl) -> None:
+    """A frame has a limit, which thousands of long names would be over."""
+    names = [f"m{number}" for number in range(450)]
+    for name in names:
+        (control.project / f"{name}.py").write_text("")
+    control.write("page", {"main.py": f"import {', '.join(names)}\n{HANDLER}"})
+    page = control.fork(control.build("page"))
+    files = [*page.expect(Loaded).files, *page.expect(Loaded).files]
+    assert len(files) == 400
+    files += page.ready().files
+    assert files == [str(control.project / f"{name}.py") for name in names]

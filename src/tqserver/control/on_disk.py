@@ -15,9 +15,12 @@ from tqserver.build.fingerprint import own_digest
 from tqserver.build.pipeline import Source
 from tqserver.control.services import Services
 from tqserver.host import clock
+from tqserver.host.log import get_logger
 from tqserver.model.pages import Page
 
 UNFINISHED_SECONDS = 1.0  # for so long an empty entry file counts as one that is being written
+MOST_FILES_OUTSIDE = 5000  # each is read at each look at the page
+log = get_logger("on_disk")
 
 
 class OnDisk:
@@ -26,7 +29,8 @@ class OnDisk:
     def __init__(self, page: Page, services: Services) -> None:
         self.page = page
         self._services = services
-        self._shared = services.journal.of(page.name).files
+        self._shared = frozenset(sorted(services.journal.of(page.name).files)[:MOST_FILES_OUTSIDE])
+        self._has_said_too_many = False
 
     async def read(self, disturbed: asyncio.Event) -> Source:
         """Return what is on disk now, waiting until its writer has finished; a change sets ``disturbed``.
@@ -69,9 +73,13 @@ class OnDisk:
         Return by which digest what is on disk was known until now, and by which it is from now on; None if these
         files are known. Raises PageError or Unsettled if neither can be told now; the files count all the same.
         """
-        known, grown = self._shared, self._shared | frozenset(files)
-        if grown == known:
+        new = [file for file in dict.fromkeys(files) if file not in self._shared]
+        room = MOST_FILES_OUTSIDE - len(self._shared)
+        if len(new) > room:
+            self._say_too_many()
+        if not (counted := new[:room]):
             return None
+        grown = self._shared | frozenset(counted)
         memory = self._services.journal.of(self.page.name)
         memory.files = grown
         self._services.journal.changed()
@@ -80,6 +88,16 @@ class OnDisk:
         finally:
             self._shared = grown
         return before, self._look().digest
+
+    def _say_too_many(self) -> None:
+        if not self._has_said_too_many:
+            self._has_said_too_many = True
+            log.error(
+                "page.reads_too_much",
+                page=self.page.name,
+                error=f"it reads more than {MOST_FILES_OUTSIDE} project files outside its directory",
+                remedy="a change of the further ones is not noticed: keep data out of the project, or reload the page",
+            )
 
     def _look(self) -> Source:
         """Return what is on disk; what it reads outside the page was watched before it was read."""

@@ -34,6 +34,7 @@ PROBE_SECONDS = 2.0  # for one answer
 FIRST_PROBE_AFTER_SECONDS = 0.005
 LONGEST_PROBE_PAUSE_SECONDS = 0.1
 _LONGEST_REFUSAL = 4096  # of a limit: one line
+_LEAVE_IT_ALONE = "a page must leave the descriptors alone that it has not opened"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,20 +161,30 @@ class WorkerProcess:
                     except HostError as error:
                         raise StartError(error.message, remedy=error.remedy) from None
                     self.modules = self._for_zygotes((*zygote.modules, *modules))
-                    self._on_files(self, files)
                     return
                 case Loaded(files=files):
-                    self._on_files(self, files)
+                    self._reads(files)
                 case Failed() as failed:
                     raise _start_error(failed)
+                case None if forked.report.garbled:
+                    raise StartError(_garbled(forked.report.garbled), remedy=_LEAVE_IT_ALONE)
                 case None:
                     await self._raise_exited()
 
     async def _listen(self, forked: Forked) -> None:
         while (message := await forked.report.next()) is not None:
             if isinstance(message, Loaded):
-                self._on_files(self, message.files)
+                self._reads(message.files)
         forked.report.close()
+        if forked.report.garbled:  # what it reads would not be heard of, nor followed
+            self.kill(Cause.DIED, _garbled(forked.report.garbled))
+
+    def _reads(self, files: list[str]) -> None:
+        """What is not of the project is none of ours, whatever the worker says."""
+        project = self.order.spec.project
+        tops = (project + os.sep, os.path.realpath(project) + os.sep)
+        if of_project := [file for file in files if file.startswith(tops) and _is_plain(file)]:
+            self._on_files(self, of_project)
 
     async def _execute(self) -> None:
         identity = self.order.spec.limits.identity
@@ -354,6 +365,14 @@ class WorkerProcess:
             self.child.send(signal.SIGKILL)
             self.child.kill_group()
             await self._exited.wait()
+
+
+def _is_plain(path: str) -> bool:
+    return "\0" not in path and os.path.normpath(path) == path
+
+
+def _garbled(reason: str) -> str:
+    return f"it wrote to the socket by which it reports what is no report: {reason}"
 
 
 def _start_error(failed: Failed) -> StartError:

@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +28,13 @@ from tqserver.host.process import Child, python_argv, reaper, spawn
 from tqserver.host.sockets import pair
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.errors import StartError
+from tqserver.wire.codec import WireError
+from tqserver.wire.frames import MAX_REPORT_FRAME_BYTES
 from tqserver.wire.messages import (
     Failed,
     Fork,
     FromChild,
+    Loaded,
     PageSpec,
     Preload,
     Ready,
@@ -48,24 +52,45 @@ log = get_logger("zygotes")
 
 
 class Report:
-    """The messages of one forked child, in order; ``None`` at their end."""
+    """The messages of one forked child, in order; ``None`` at their end.
+
+    ``garbled`` says why nothing more is heard though it may still run: what it said was no message.
+    """
 
     def __init__(self) -> None:
         self.has_spoken = False
-        self._messages: asyncio.Queue[FromChild | None] = asyncio.Queue()
-        self._channel = Channel(self._on_payload, lambda: self._messages.put_nowait(None))
+        self.garbled = ""
+        self._messages: deque[FromChild | None] = deque()
+        self._arrived = asyncio.Event()
+        self._channel = Channel(
+            lambda payload: self._take(from_child.decode(payload)),
+            lambda: self._take(None),
+            self._is_garbled,
+            MAX_REPORT_FRAME_BYTES,
+        )
 
     async def attach(self, sock: socket.socket) -> None:
         """Listen to the child."""
         await self._channel.attach(sock)
 
-    def _on_payload(self, payload: bytes) -> None:
-        self.has_spoken = True
-        self._messages.put_nowait(from_child.decode(payload))
+    def _take(self, message: FromChild | None) -> None:
+        self.has_spoken |= message is not None
+        last = self._messages[-1] if self._messages else None
+        if isinstance(message, Loaded) and isinstance(last, Loaded):  # one look at the disk will do for both
+            last.files.extend(message.files)
+        else:
+            self._messages.append(message)
+            self._arrived.set()
+
+    def _is_garbled(self, error: WireError) -> None:
+        self.garbled = str(error)
 
     async def next(self) -> FromChild | None:
         """Return the next message."""
-        return await self._messages.get()
+        while not self._messages:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._messages.popleft()
 
     def close(self) -> None:
         """Stop listening."""

@@ -7,20 +7,35 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from tqserver.wire.frames import FrameDecoder, frame
+from tqserver.wire.codec import WireError
+from tqserver.wire.frames import MAX_FRAME_BYTES, FrameDecoder, frame
+
+
+def _raise(error: WireError) -> None:
+    raise error
 
 
 class Channel(asyncio.Protocol):
     """One end of a socketpair. Calls ``on_payload`` per frame, then ``on_close`` once.
 
+    Of a peer that says what is no message nothing more is heard. ``on_garbled`` says why; without it, the peer is a
+    program of ours and that a defect.
+
     ``send`` never blocks: what the peer does not read is kept. Frames with descriptors go through
     :meth:`send_with`, on a channel that sends nothing else.
     """
 
-    def __init__(self, on_payload: Callable[[bytes], None], on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_payload: Callable[[bytes], None],
+        on_close: Callable[[], None],
+        on_garbled: Callable[[WireError], None] = _raise,
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+    ) -> None:
         self._on_payload = on_payload
         self._on_close = on_close
-        self._decoder = FrameDecoder()
+        self._on_garbled = on_garbled
+        self._decoder = FrameDecoder(max_frame_bytes)
         self._transport: asyncio.WriteTransport | None = None
         self._socket: socket.socket | None = None
 
@@ -36,8 +51,12 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Cut frames out of what came (asyncio)."""
-        for payload in self._decoder.feed(data):
-            self._on_payload(payload)
+        try:
+            for payload in self._decoder.feed(data):
+                self._on_payload(payload)
+        except WireError as error:
+            self._on_garbled(error)
+            self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner that the peer is gone (asyncio)."""

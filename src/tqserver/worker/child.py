@@ -21,6 +21,7 @@ from tqserver.wire.codec import Message
 from tqserver.wire.messages import Failed, Loaded, PageSpec, Ready, from_child
 from tqserver.worker import adapters, loader, serve, templates, traces
 
+FILES_AT_ONCE = 200  # of 4 KiB at most each: the size of a frame is bounded
 Body = Callable[[socket.socket], int]
 
 
@@ -45,15 +46,23 @@ class Reporter:
     def ready(self, modules: list[str]) -> None:
         """The page is loaded and its socket accepts."""
         with self._lock:
-            self._send(Ready(modules=modules, files=list(self._files)))
+            *parts, last = self._parts()
+            for part in parts:
+                self._send(Loaded(part))
+            self._send(Ready(modules=modules, files=last))
             self._running = True
 
     def failed(self, failed: Failed) -> None:
         """The page cannot be served. What it read may be where the mistake is, so that is told first."""
         with self._lock:
             if self._files:
-                self._send(Loaded(list(self._files)))
+                for part in self._parts():
+                    self._send(Loaded(part))
             self._send(failed)
+
+    def _parts(self) -> list[list[str]]:
+        files = list(self._files)
+        return [files[start : start + FILES_AT_ONCE] for start in range(0, max(len(files), 1), FILES_AT_ONCE)]
 
     def _send(self, message: Message) -> None:
         try:

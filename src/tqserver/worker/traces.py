@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqserver.wire.messages import Failed
 
+_LONGEST_END = 16 * 1024  # characters
 _OURS = (str(Path(__file__).parent) + os.sep, "<frozen importlib")
 _CALLERS = (  # what calls a function that runs in a thread
     *_OURS,
@@ -50,7 +51,16 @@ def describe(error: BaseException, project: str, entry: str) -> Failed:
     ``entry`` is the absolute path of the page's entry file, blamed when no line of the project was reached.
     """
     file, line = _blame(error, project, entry)
-    return Failed(_message(error), file=file, line=line, output=format_trace(error), remedy=_remedy(error))
+    message, output = _excerpt(_message(error)), _excerpt(format_trace(error))
+    return Failed(message, file=file, line=line, output=output, remedy=_remedy(error))
+
+
+def _excerpt(text: str) -> str:
+    """An exception may say anything, at any length: keep both ends."""
+    left_out = len(text) - 2 * _LONGEST_END
+    if left_out <= 0:
+        return text
+    return f"{text[:_LONGEST_END]}\n[{left_out} characters are left out]\n{text[-_LONGEST_END:]}"
 
 
 def _blame(error: BaseException, project: str, entry: str) -> tuple[str, int]:
