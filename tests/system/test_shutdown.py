@@ -142,6 +142,49 @@ def test_what_a_worker_forked_ends_with_the_server(server: Server) -> None:
     assert server.events("leftovers.killed")[0]["pids"] == [forked.pid]
 
 
+HIDES = """\
+import os
+import subprocess
+
+CHILD = subprocess.Popen(["sleep", "3600"], env={}, start_new_session=True)
+
+
+def get():
+    return str(CHILD.pid)
+
+
+def post():
+    '''A daemon: its parent has ended.'''
+    shell = ["sh", "-c", "setsid sleep 3600 >/dev/null 2>&1 & echo $!"]
+    return subprocess.run(shell, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True).stdout.strip()
+"""
+
+
+def test_what_hides_ends_with_its_worker_or_with_the_server(server: Server) -> None:
+    """It has an environment and a session of its own. A daemon cannot be told from that of another worker."""
+    server.page("hides", HIDES)
+    server.start()
+    server.wait_live("hides")
+    child, daemon = (psutil.Process(int(server.get("/hides", method).text)) for method in ("GET", "POST"))
+    server.edit("pages/hides/main.py", HIDES + "\n")
+    assert server.wait_log("leftovers.killed", page="hides")["pids"] == [child.pid]
+    wait_until(lambda: not is_running(child), "the end of what the old revision had started")
+    second = psutil.Process(int(server.get("/hides").text))
+    assert is_running(daemon)
+    server.stop()
+    assert not is_running(second)
+    assert not is_running(daemon)
+
+
+def test_what_ran_before_the_server_in_its_process_is_left_alone(server: Server) -> None:
+    server.page("page", sources.plain("v0"))
+    server.start(wrapper=["sh", "-c", 'sleep 3600 & exec "$0" "$@"'])
+    (stranger,) = [process for process in server.processes() if process.name() == "sleep"]
+    server.stop()
+    assert is_running(stranger)
+    stranger.kill()
+
+
 def is_running(process: psutil.Process) -> bool:
     """A zombie waits for whoever adopted it after control; it runs nothing and holds nothing."""
     try:

@@ -22,7 +22,7 @@ from tqserver.control.otlp import TraceExport
 from tqserver.control.parts import Change, Parts
 from tqserver.control.running import Running
 from tqserver.control.upgrade import Estate, Successor
-from tqserver.host import clock, sockets
+from tqserver.host import clock, descent, sockets
 from tqserver.host.limits import raise_open_files
 from tqserver.host.log import DatedFile, configure, get_logger, tap
 from tqserver.host.process import become_subreaper, reaper
@@ -93,6 +93,7 @@ class Supervisor:
         if self._rundir.killed:
             log.warning("leftovers.killed", pids=self._rundir.killed, reason="the last server was killed")
         raise_open_files()
+        self._not_ours = {process.pid for process in descent.below(os.getpid())}  # of the shell that exec'd us
         become_subreaper()
         reaper().install()
         self._signals = SignalHandlers(
@@ -287,6 +288,7 @@ class Supervisor:
         except OSError as error:
             self._not_handed_over(str(error))
             return
+        self._not_ours.add(successor.child.pid)
         try:
             if await successor.is_ready():
                 self._manager.say(f"MAINPID={successor.child.pid}")  # the main process alone is believed
@@ -336,7 +338,7 @@ class Supervisor:
         await self._parts.end()
         if self._traces is not None:
             await self._traces.close()
-        if killed := self._rundir.kill_leftovers():
+        if killed := self._rundir.kill_leftovers() + descent.kill_below(os.getpid(), but_not=self._not_ours):
             log.warning("leftovers.killed", pids=killed, reason="workers started them, and did not end them")
         await self._tasks.close()
         self._parts.listener.close()

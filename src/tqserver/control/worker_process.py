@@ -21,9 +21,9 @@ import psutil
 
 from tqserver.control.health import probe
 from tqserver.control.zygotes import Forked, Zygote, ZygoteTree, read_output
-from tqserver.host import clock
+from tqserver.host import clock, descent
 from tqserver.host.cgroup import Cgroup
-from tqserver.host.log import OutputLines
+from tqserver.host.log import OutputLines, get_logger
 from tqserver.host.process import Child, spawn
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.errors import HostError, Location, StartError
@@ -35,6 +35,7 @@ FIRST_PROBE_AFTER_SECONDS = 0.005
 LONGEST_PROBE_PAUSE_SECONDS = 0.1
 _LONGEST_REFUSAL = 4096  # of a limit: one line
 _LEAVE_IT_ALONE = "a page must leave the descriptors alone that it has not opened"
+log = get_logger("worker_process")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class WorkerProcess:
         self._verdict = ""
         self._socket: Path | None = None  # where proxies find it
         self._refusal = ""
+        self._family: set[descent.Process] = set()  # what it had started when it was told to end
         self._tasks = tasks
         self._on_exit = on_exit
         self._on_files = on_files
@@ -286,6 +288,8 @@ class WorkerProcess:
     async def _watch(self, child: Child) -> None:
         await child.wait()
         child.kill_group()  # what it forked and left behind
+        if strays := descent.kill(self._family):
+            log.info("leftovers.killed", page=self.order.spec.page, worker=self.number, pids=strays)
         if not self._verdict and self.cgroup is not None and self.cgroup.was_out_of_memory():
             self._verdict = "memory limit: the kernel has killed it"
         self.output.finish()
@@ -347,6 +351,7 @@ class WorkerProcess:
         """End it at once, with all it started, for a reason that becomes its exit reason."""
         if self.child is not None and not self._exited.is_set():
             self.cause, self._verdict = cause, verdict
+            self._note_family(self.child)
             self.child.send(signal.SIGKILL)
             self.child.kill_group()
 
@@ -357,14 +362,21 @@ class WorkerProcess:
             return
         if self.state not in (WorkerState.EXITED, WorkerState.STOPPING):
             self.move(WorkerState.STOPPING)
+        self._note_family(self.child)
         if grace_seconds > 0:
             self.child.send(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._exited.wait(), grace_seconds)
         if not self._exited.is_set():
+            self._note_family(self.child)
             self.child.send(signal.SIGKILL)
             self.child.kill_group()
             await self._exited.wait()
+
+    def _note_family(self, child: Child) -> None:
+        """Before it ends: afterwards all that it has started are control's children, and nobody can tell whose."""
+        if child.code is None:
+            self._family |= descent.below(child.pid)
 
 
 def _is_plain(path: str) -> bool:

@@ -6,6 +6,7 @@ identity  users: whom a name in the configuration means
 limits    what a worker takes on before the page: open files, cgroup, user
 cgroup    memory limits that the kernel enforces, where it can
 process   spawn, adopt, signal, reap
+descent   what is below a process, whatever it has done to hide
 signals   SIGTERM, SIGINT, SIGHUP for a program's main loop
 sockets   listening sockets, socket pairs, descriptors that travel with a frame
 channel   frames over a socket, on the event loop

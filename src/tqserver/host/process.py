@@ -224,8 +224,8 @@ def python_argv(module: str, *arguments: str) -> list[str]:
 def processes_with(name: str, value: str) -> Iterator[int]:
     """Yield the pids whose initial environment holds ``name=value``, this process excepted.
 
-    What was forked keeps the environment of the last exec: a page cannot hide its children by changing
-    its own.
+    What was forked keeps the environment of the last exec: a page that changes its own hides nothing. What it
+    executes with another does not carry it; :mod:`tqserver.host.descent` finds that.
     """
     wanted = f"{name}={value}".encode()
     for entry in Path("/proc").iterdir():
