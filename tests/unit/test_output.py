@@ -48,6 +48,22 @@ def test_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     assert out.getvalue() == "\x1b[31m✗ \x1b[0mbroken\n"
 
 
+def test_a_pipe_is_given_what_others_wrote_as_it_is() -> None:
+    output, out, _ = printed()
+    output.text("\x1b[2J\ta\x07\x9b", Cell("page | "))
+    assert out.getvalue() == "page | \x1b[2J\ta\x07\x9b\n"
+
+
+def test_a_terminal_is_shown_control_characters_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    output, out, err = printed(terminal=True)
+    output.text("\x1b[2J\ta\x07\x9b", Cell("page | "))
+    output.block("first\n\x1b]0;title\x07")
+    output.error(PageError("no", output="\x1b[2J"))
+    assert out.getvalue() == "page | \\x1b[2J\ta\\x07\\x9b\n    first\n    \\x1b]0;title\\x07\n"
+    assert err.getvalue() == "tqserver: no\n    \\x1b[2J\n"
+
+
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_a_terminal_that_wants_none(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv("TERM", "xterm")

@@ -159,6 +159,12 @@ def get():
 """
 
 
+def test_the_path_of_a_request_that_failed_is_logged_as_the_client_escaped_it(start: Start) -> None:
+    page = start("hello", {"main.py": RAISING})
+    page.get("/hello/%1b]0;title%07%0Afaked?q=1")
+    assert "GET /hello/%1b]0;title%07%0Afaked [request" in page.output("broken")
+
+
 def test_in_dev_an_exception_is_shown_without_our_frames(start: Start, control: PlayedControl) -> None:
     page = start("hello", {"main.py": RAISING})
     text = page.get("/hello", X_Request_Id="r-7").text

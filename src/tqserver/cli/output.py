@@ -19,6 +19,7 @@ import click
 
 from tqserver.model.errors import TQError
 from tqserver.model.status import Refusal
+from tqserver.model.text import many_lines
 from tqserver.wire.codec import to_json
 
 if TYPE_CHECKING:
@@ -78,9 +79,15 @@ class Output:
         for line in wrapped(cells, self._width) if self.is_terminal else [cells]:
             self._write("".join(self.styled(cell) for cell in line).rstrip())
 
-    def text(self, text: str) -> None:
-        """Print what somebody else has written, as it is."""
-        self._write(text)
+    def text(self, text: str, named: Cell | None = None) -> None:
+        """Print what somebody else has written, after whose it is: a pipe is given it as it is.
+
+        On a terminal control characters are spelled out: a client of a page can have a hand in what it prints.
+        """
+        self._write((self.styled(named) if named is not None else "") + self._shown(text))
+
+    def _shown(self, text: str) -> str:
+        return many_lines(text) if self._stdout.isatty() else text
 
     def _write(self, text: str) -> None:
         self._stdout.write(text + "\n")
@@ -88,7 +95,7 @@ class Output:
 
     def block(self, text: str) -> None:
         """Print what a compiler or a worker printed, below what it belongs to."""
-        for line in text.rstrip("\n").split("\n") if text.strip() else []:
+        for line in self._shown(text).rstrip("\n").split("\n") if text.strip() else []:
             self._write(self.styled(Cell(f"    {line}", DIM)))
 
     def table(self, columns: Sequence[Column], rows: Sequence[Row]) -> None:
@@ -125,7 +132,8 @@ class Output:
             return
         self._stderr.write(f"tqserver: {error}\n")
         if error.output.strip():
-            self._stderr.write("".join(f"    {line}\n" for line in error.output.rstrip("\n").split("\n")))
+            shown = many_lines(error.output) if self._stderr.isatty() else error.output
+            self._stderr.write("".join(f"    {line}\n" for line in shown.rstrip("\n").split("\n")))
 
     def note(self, text: str) -> None:
         """Print what is no result on stderr."""

@@ -1,6 +1,7 @@
 """Nouns, states and rules. Nothing here reads a file, a socket or a clock.
 
 errors     a mistake, whose it is, and what to do about it
+text       what others wrote, as it is shown
 pages      a directory that answers a URL
 routing    which page answers a path
 explain    why that page and no other

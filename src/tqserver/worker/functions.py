@@ -87,7 +87,8 @@ class FunctionPage:
         part_of = request.headers.get("traceparent", "")
         named = f"request {identity}, trace {part_of}" if is_trace(part_of.encode()) else f"request {identity}"
         trace = format_trace(error)
-        print(f"{request.method} {request.url.path} [{named}]\n{trace}", file=sys.stderr)
+        path = request.scope["raw_path"].decode("ascii", "backslashreplace")  # what the client escaped stays so
+        print(f"{request.method} {path} [{named}]\n{trace}", file=sys.stderr)
         if self._mode == "prod":
             return PlainTextResponse(f"Internal Server Error\nrequest {identity}\n", 500)
         if not means_this_machine(request.headers.get("host", "").encode("latin-1")):

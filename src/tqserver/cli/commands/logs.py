@@ -68,4 +68,4 @@ def _follow(output: Output, line: bytes, *, named: bool) -> None:
     said = from_json(line)
     if said.get("lost"):
         output.note(f"{said['lost']} lines were lost: they come faster than they are read")
-    output.text(output.styled(Cell(f"{said['page']} | ", DIM)) + said["text"] if named else said["text"])
+    output.text(said["text"], Cell(f"{said['page']} | ", DIM) if named else None)
