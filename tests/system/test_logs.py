@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 from datetime import date
+
+import pytest
 
 from tests.system import sources
 from tests.system.harness import LOG_FILE, Server, wait_until
@@ -88,23 +91,19 @@ def test_quiet_silences_the_terminal_and_not_the_files(server: Server) -> None:
     assert server.terminal == ""
 
 
-def test_a_log_that_was_moved_is_opened_again(server: Server) -> None:
-    """logrotate: rename, then SIGHUP (pitfall 27)."""
-    import signal
-
+@pytest.mark.parametrize(("number", "event"), [(signal.SIGHUP, "server.hangup"), (signal.SIGUSR1, "logs.reopened")])
+def test_a_log_that_was_moved_is_opened_again(server: Server, number: signal.Signals, event: str) -> None:
+    """logrotate: rename, then a signal (pitfall 27)."""
     server.page("index", sources.plain("v0"))
     server.start()
     server.wait_body("/", "v0")
     log = server.root / LOG_FILE
     log.rename(log.with_suffix(".1"))
-    server.signal(signal.SIGHUP)
+    server.signal(number)
     server._log_offset = 0
-
-    def reopened() -> bool:
-        server.edit("pages/index/main.py", sources.plain(str(log.exists())))
-        return log.exists()
-
-    wait_until(reopened, "a new file")
+    server.wait_log(event)
+    assert log.exists()
+    assert server.get("/").text == "v0"
 
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -101,6 +101,7 @@ class Supervisor:
                 signal.SIGTERM: self._asked_to_stop,
                 signal.SIGINT: self._asked_to_stop,
                 signal.SIGHUP: self._asked_to_reconfigure,
+                signal.SIGUSR1: self._asked_for_new_logs,
                 signal.SIGUSR2: self._asked_to_hand_over,
             }
         )
@@ -226,6 +227,10 @@ class Supervisor:
         """SIGHUP: log files that were moved are opened anew at their next line anyway."""
         log.info("server.hangup")
         self._reconfigure()
+
+    def _asked_for_new_logs(self) -> None:
+        """SIGUSR1, which logrotate sends where nginx is the custom: this line opens the server's, theirs the others."""
+        log.info("logs.reopened")
 
     def _reconfigure(self) -> None:
         """Apply the file whole, or not at all."""
