@@ -241,13 +241,14 @@ def test_a_port_in_use(server: Server) -> None:
     assert "in use" in said
 
 
-def test_a_second_server_in_the_project(server: Server, tmp_path: Path) -> None:
+@pytest.mark.parametrize("same_port", [False, True])
+def test_a_second_server_in_the_project(server: Server, tmp_path: Path, same_port: bool) -> None:
     server.page("index", sources.plain("first"))
     server.start()
     server.wait_body("/", "first")
     second = Server(tmp_path / "unused")
     second.root = server.root
-    second.launch(env={"TQSERVER_SERVER__PORT": str(second.port)})
+    second.launch(env={} if same_port else {"TQSERVER_SERVER__PORT": str(second.port)})
     assert second.wait_exit() == 4
     assert f"pid {server.pid}" in server.terminal
     assert server.get("/").text == "first"

@@ -84,11 +84,13 @@ class Supervisor:
         _warn_of(config)
         found = discover(project / config.pages.directory)
         with ExitStack() as taken:
+            # The lock first: a second server here is told of the first one, and not only that its port is taken.
+            self._rundir = RunDirectory(project, self._estate.lock if self._estate is not None else None)
+            taken.callback(self._rundir.close)
             listener = taken.enter_context(self._take_listener())
             self._metrics_listener = self._take_metrics_listener()
             if self._metrics_listener is not None:
                 taken.enter_context(self._metrics_listener)
-            self._rundir = RunDirectory(project, self._estate.lock if self._estate is not None else None)
             taken.pop_all()
         if self._rundir.killed:
             log.warning("leftovers.killed", pids=self._rundir.killed, reason="the last server was killed")
