@@ -16,6 +16,9 @@ import pytest
 from tests.system import cli, sources
 from tests.system.harness import Server, free_port, wait_until
 from tests.system.load import Load
+from tqserver.cli.client import Client
+from tqserver.model.errors import NotFound
+from tqserver.model.status import Logs
 
 BROKEN = 'def get():\n    return "broken"\n\nimport nothing_of_this_name\n'
 SPEAKS = 'def get():\n    print("said", flush=True)\n    return "ok"\n'
@@ -480,6 +483,14 @@ def test_logs_are_followed(server: Server) -> None:
         wait_until(lambda: following.lines.count("said") == 2, lambda: str(following.lines))
         assert following.interrupt() == 0
         assert "not asked for" not in following.lines
+
+
+@pytest.mark.parametrize("lines", ["9" * 4000, "10001", "-1", "\N{ARABIC-INDIC DIGIT ONE}" * 30, "x"])
+def test_how_many_lines_may_be_asked_for_is_bounded(site: Server, lines: str) -> None:
+    asked = Client(site.root)
+    with pytest.raises(NotFound, match="not a whole number up to 10000"):
+        asked.get("/v1/logs", Logs, lines=lines)
+    assert len(asked.get("/v1/logs", Logs, lines=10000).logs) == 2
 
 
 def test_logs_of_all_pages_say_whose(server: Server) -> None:

@@ -19,8 +19,9 @@ from tqserver.control.logs import last_lines
         ("a\nb\n", 0, []),
         ("x" * 200_000 + "\nlast\n", 1, ["last"]),
         ("\n".join(f"{n:0100}" for n in range(3000)), 2, [f"{2998:0100}", f"{2999:0100}"]),
+        ("\n".join(f"{n:0100}" for n in range(3000)), 2999, [f"{n:0100}" for n in range(1, 3000)]),
     ],
-    ids=["empty", "plain", "unfinished", "blank", "none", "long", "blocks"],
+    ids=["empty", "plain", "unfinished", "blank", "none", "long", "blocks", "most blocks"],
 )
 def test_the_last_lines(tmp_path: Path, text: str, count: int, lines: list[str]) -> None:
     file = tmp_path / "log"

@@ -6,6 +6,7 @@ Answers are JSON documents of :mod:`tqserver.model.status`; streams are JSON lin
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -28,6 +29,8 @@ from tqserver.wire.codec import to_json
 
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
+MOST = 2**63 - 1
+MOST_LINES = 10_000  # of one page, in one answer
 _TRUE = ("1", "true", "yes")
 
 
@@ -100,24 +103,32 @@ class Admin:
 
     async def logs(self, request: Request) -> Response:
         """The last ``lines`` of the output of ``route`` (all pages); with ``follow``, lines as they are printed."""
-        running, route, count = self._running(), _route(request), _whole(request, "lines", 100)
+        running, route = self._running(), _route(request)
+        count = _whole(request, "lines", 100, MOST_LINES)
         names = [find(running.site.found.pages, route)] if route else sorted(running.site.found.pages)
-        ends = [logs.end_of(running.project, running.config, name, count) for name in names]
         if _follows(request):
-            return _lines(self._followed(running, ends, frozenset(names) if route else None))
-        return _document(Logs(ends))
+            return _lines(self._followed(running, names, count, frozenset(names) if route else None))
+        return _document(Logs([await _end_of(running, name, count) for name in names]))
 
     @staticmethod
-    async def _followed(running: Running, ends: list[PageLog], pages: frozenset[str] | None) -> AsyncIterator[str]:
-        follower = running.output.follow(pages)
+    async def _followed(
+        running: Running, names: list[str], count: int, pages: frozenset[str] | None
+    ) -> AsyncIterator[str]:
+        follower = running.output.follow(pages)  # before the files are read: what is printed meanwhile is not missed
         try:
-            for end in ends:
+            for name in names:
+                end = await _end_of(running, name, count)
                 for text in end.lines:
                     yield _line({"page": end.page, "text": text})
             async for line in follower.lines():
                 yield _line({"page": line.page, "text": line.text} | ({"lost": line.lost} if line.lost else {}))
         finally:
             running.output.leave(follower)
+
+
+async def _end_of(running: Running, page: str, count: int) -> PageLog:
+    """A log has lines of any length: nobody else waits while it is read."""
+    return await asyncio.to_thread(logs.end_of, running.project, running.config, page, count)
 
 
 # --- requests ---------------------------------------------------------------------------------------------
@@ -137,11 +148,12 @@ def _follows(request: Request) -> bool:
     return request.query_params.get("follow", "") in _TRUE
 
 
-def _whole(request: Request, name: str, default: int) -> int:
+def _whole(request: Request, name: str, default: int, most: int = MOST) -> int:
     given = request.query_params.get(name, str(default))
-    if not given.isdecimal():
-        raise NotFound(f"{name} is {given!r}, not a whole number")
-    return int(given)
+    number = int(given) if given.isdecimal() and len(given) <= len(str(MOST)) else -1
+    if not 0 <= number <= most:
+        raise NotFound(f"{name} is {given[:40]!r}, not a whole number up to {most}")
+    return number
 
 
 def _seconds(request: Request, name: str) -> float | None:

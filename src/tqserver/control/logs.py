@@ -27,14 +27,16 @@ def last_lines(path: str, count: int) -> list[str]:
     """Return the last lines of a file, without reading what is before them; none if there is no file."""
     try:
         with open(path, "rb") as file:
-            position = file.seek(0, os.SEEK_END)
-            text = b""
-            while position > 0 and text.count(b"\n") <= count:
+            position, ends = file.seek(0, os.SEEK_END), 0
+            blocks: list[bytes] = []  # from the end on
+            while position > 0 and ends <= count:
                 step = min(position, _BLOCK_BYTES)
                 position -= step
                 file.seek(position)
-                text = file.read(step) + text
+                blocks.append(file.read(step))
+                ends += blocks[-1].count(b"\n")
     except FileNotFoundError:
         return []
+    text = b"".join(reversed(blocks))
     lines = text.decode(errors="replace").removesuffix("\n").split("\n")
     return lines[-count:] if text and count else []
