@@ -148,10 +148,10 @@ def test_what_cannot_be_read_is_named(page: Page, pipeline: Pipeline, name: str)
 
 
 def test_a_read_that_is_refused_is_named(page: Page, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PageError, match="Permission denied") as caught:
         pipeline.read(page, [])
     assert "readable" in caught.value.remedy

@@ -88,7 +88,8 @@ def test_two_languages_are_refused_naming_both_and_the_remedy(write: Write, root
         ("[runtime]: go\n", "unknown key of type seq", 1),
         ("runtime: go\nruntime: python\n", "runtime is there twice", 2),
         ("\n- runtime\n", "expected keys with values", 2),
-        ("runtime: 'go\n", "not valid YAML", 2),
+        ("runtime: 'go\n", "not YAML", 2),
+        ("runtime:\n  " + "[" * 100_000, "100 levels deep", 2),
         ("", "names no runtime", 0),
         ("runtime: go\n", "no entry file for the runtime go", 0),
     ],
@@ -100,6 +101,28 @@ def test_page_yaml_is_strict(write: Write, root: Path, text: str, said: str, lin
         detect(root / "pages/a")
     assert caught.value.location is not None and caught.value.location.file == str(file)
     assert caught.value.location.line == line
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "no regular file"),
+        (lambda file: file.symlink_to("/dev/zero"), "no regular file"),
+        (lambda file: file.symlink_to("/proc/self/status"), "the kernel's own"),
+        (lambda file: file.write_bytes(bytes(2**21)), "larger than 1024 KiB"),
+        (lambda file: file.symlink_to("nowhere"), "No such file"),
+        (lambda file: file.write_bytes(b"runtime: caf\xe9\n"), "not UTF-8"),
+    ],
+    ids=["pipe", "device", "proc", "large", "dangling", "latin-1"],
+)
+def test_a_page_yaml_that_is_no_text_is_refused_and_not_waited_for(
+    write: Write, root: Path, make: Callable[[Path], None], said: str
+) -> None:
+    write("pages/a/main.py")
+    make(root / "pages/a/page.yaml")
+    with pytest.raises(PageError, match=said) as caught:
+        detect(root / "pages/a")
+    assert caught.value.remedy and "page.yaml" in str(caught.value.location)
 
 
 def test_every_runtime_is_known_by_its_name() -> None:

@@ -45,6 +45,7 @@ BROKEN = {
     "go-exits": Broken({"main.go": 'package main\n\nimport "os"\n\nfunc main() { os.Exit(3) }\n'}, "status 3"),
     "go-wrong-port": Broken({"main.go": WRONG_PORT}, "it listens on 127.0.0.1:"),
     "go-never-listens": Broken({"main.go": "package main\n\nfunc main() { select {} }\n"}, ""),
+    "yaml-without-end": Broken({"main.py": "", "page.yaml": "[" * 100_000}, "100 levels deep"),
     "two-entries": Broken({"main.py": sources.plain("x"), "main.go": sources.go("x")}, "main.go"),
 }
 
@@ -80,7 +81,17 @@ def test_a_broken_page(server: Server, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["syntax-error", "raises-at-import", "exits", "never-ready", "defines-nothing", "two-entries", "empty"]
+    "kind",
+    [
+        "syntax-error",
+        "raises-at-import",
+        "exits",
+        "never-ready",
+        "defines-nothing",
+        "two-entries",
+        "empty",
+        "yaml-without-end",
+    ],
 )
 def test_a_broken_save_leaves_the_last_good_one_serving(server: Server, kind: str) -> None:
     broken = BROKEN[kind]
@@ -206,6 +217,21 @@ def test_an_unreadable_file(server: Server) -> None:
     assert failed["remedy"]
     (server.root / "pages/bad/main.py").chmod(0o644)
     server.wait_body("/bad", "secret")
+
+
+def test_a_page_yaml_that_would_be_waited_for(server: Server) -> None:
+    """The server goes on, and so does the page."""
+    server.expect_errors("page.failed")
+    server.page("edited", sources.plain("good"))
+    server.start()
+    server.wait_body("/edited", "good")
+    os.mkfifo(server.root / "pages/edited/page.yaml")
+    failed = server.wait_log("page.failed", page="edited")
+    assert "no regular file" in failed["error"] and failed["remedy"]
+    assert server.get("/edited").text == "good"
+    (server.root / "pages/edited/page.yaml").unlink()
+    server.edit("pages/edited/main.py", sources.plain("better"))
+    server.wait_body("/edited", "better")
 
 
 def test_a_link_loop_among_files(server: Server) -> None:

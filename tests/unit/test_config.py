@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tqserver.control.config_file import ConfigFile
 from tqserver.model.config import Config, ServerSettings, WorkerSettings, describe
-from tqserver.model.errors import ConfigError, ExitCode, Location
+from tqserver.model.errors import ConfigError, ExitCode, HostError, Location
 from tqserver.model.settings import ConfigProblems, defaults, load_text
 
 PATHS = """
@@ -123,3 +128,53 @@ def test_any_text(text: str) -> None:
 @given(st.sampled_from([known.key for known in describe()]), st.text(max_size=12))
 def test_any_variable(key: str, value: str) -> None:
     loads_or_says_why("", {"TQSERVER_" + key.replace(".", "__").upper(): value})
+
+
+@pytest.mark.parametrize("level", ["[", "{a: ", "- ", "? "])
+def test_nesting_without_end_is_refused_by_its_place(level: str) -> None:
+    with pytest.raises(ConfigError, match="100 levels deep") as caught:
+        load_text("# deep\n" + level * 100_000, "f.yaml", {})
+    assert caught.value.location == Location("f.yaml", 2, 1 + 100 * len(level))
+
+
+def test_what_is_merged_many_times_is_read_once() -> None:
+    """Each line merges the one before it twice: to walk every way would take 2 ** 200 steps."""
+    lines = ["  /0: &x0 {max_requests: 7}", *(f"  /{n}: &x{n} {{<<: [*x{n - 1}, *x{n - 1}]}}" for n in range(1, 30))]
+    config = load_text("workers:\n paths:\n" + "\n".join(lines) + "\n", "f.yaml", {})
+    assert config.workers.for_route("/29").max_requests == 7
+
+
+def test_what_is_merged_first_yields_to_nothing_that_is_merged_later() -> None:
+    text = """
+workers:
+  paths:
+    /c: &c {max_requests: 3}
+    /b: &b {max_requests: 2}
+    /a: &a {<<: *c}
+    /x: {<<: [*a, *b, *c]}
+"""
+    assert load_text(text, "f.yaml", {}).workers.for_route("/x").max_requests == 3
+
+
+def test_merges_without_end_are_refused() -> None:
+    lines = ["  /0: &x0 {}", *(f"  /{n}: &x{n} {{<<: *x{n - 1}}}" for n in range(1, 2000))]
+    with pytest.raises(ConfigError, match="more than 32 mappings"):
+        load_text("workers:\n paths:\n" + "\n".join(lines) + "\n", "f.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (os.mkfifo, "no regular file"),
+        (lambda file: file.symlink_to("/dev/zero"), "no regular file"),
+        (lambda file: file.write_bytes(b" " * 2**21), "larger than 1024 KiB"),
+    ],
+    ids=["pipe", "device", "large"],
+)
+def test_a_file_that_is_no_text_is_refused_and_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    make(tmp_path / "server.yaml")
+    with pytest.raises(HostError, match=said) as caught:
+        ConfigFile(tmp_path, Path("server.yaml"), {}).read()
+    assert caught.value.remedy and "server.yaml" in caught.value.message

@@ -14,6 +14,7 @@ from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 
+from tqserver.host import reading
 from tqserver.model.errors import Location, PageError
 from tqserver.model.pages import PUBLIC, Page
 
@@ -37,6 +38,9 @@ _IGNORED = (
     "*-shm",
 )
 _IGNORED_DIRECTORIES = frozenset({"__pycache__", "node_modules", PUBLIC})
+
+
+LARGEST_SOURCE_BYTES = 2**24  # of what is read whole: code
 
 
 class Unsettled(Exception):
@@ -119,7 +123,7 @@ def read_files(files: Iterable[Path]) -> Mapping[Path, bytes]:
     for file in files:
         try:
             if stat.S_ISREG(file.stat().st_mode):  # a socket or pipe is no input
-                contents[file] = file.read_bytes()
+                contents[file] = reading.read(file, LARGEST_SOURCE_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             if file.is_symlink():
                 raise _refused(file, "the symbolic link leads nowhere", "mend or remove it") from None
@@ -135,6 +139,8 @@ def _refused(place: str | Path, message: str, remedy: str) -> PageError:
 
 def unreadable(place: str | Path, kind: str, error: OSError) -> PageError:
     """Return what to raise for a file or directory of a page that the system refuses."""
+    if isinstance(error, reading.Refused):
+        return _refused(place, f"cannot read the {kind}: {error.strerror}", error.remedy)
     if error.errno == errno.ELOOP:
         return _refused(place, "the symbolic link leads back to itself", "remove the link")
     remedy = "make it readable for the user that runs tqserver"

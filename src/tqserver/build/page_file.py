@@ -10,7 +10,10 @@ from pathlib import Path
 
 import yaml
 
+from tqserver.build.files import unreadable
+from tqserver.host import reading
 from tqserver.model.errors import Location, PageError
+from tqserver.model.yaml_text import LARGEST_BYTES, NotYaml, compose, place_of
 
 KEY = "runtime"
 
@@ -19,7 +22,7 @@ def runtime_in(file: Path, known: Collection[str]) -> str:
     """Return the ``runtime:`` of a page.yaml. Raises :class:`PageError` with the line of what is wrong."""
     runtime = ""
     for key, value in _pairs(file):
-        place = _place(file, key.start_mark)
+        place = place_of(str(file), key.start_mark)
         if key.value != KEY:
             raise PageError(f"unknown key {_shown(key)}", remedy=f"known here: {KEY}", location=place)
         if runtime:
@@ -34,25 +37,24 @@ def runtime_in(file: Path, known: Collection[str]) -> str:
 
 def _pairs(file: Path) -> list[tuple[yaml.Node, yaml.Node]]:
     try:
-        root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
-    except yaml.MarkedYAMLError as error:
-        place = _place(file, error.problem_mark) if error.problem_mark else Location(str(file))
-        raise PageError(f"not valid YAML: {error.problem}", location=place) from error
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise PageError(f"cannot be read: {error}", location=Location(str(file))) from error
+        root = compose(reading.read(file, LARGEST_BYTES).decode(), str(file))
+    except NotYaml as error:
+        raise PageError(error.message, remedy=error.remedy, location=error.location) from error
+    except OSError as error:
+        raise unreadable(file, "file", error) from error
+    except UnicodeDecodeError as error:
+        raise PageError(
+            f"not UTF-8: {error.reason}", remedy="save it as UTF-8", location=Location(str(file))
+        ) from error
     if root is None:
         return []
     if not isinstance(root, yaml.MappingNode):
         raise PageError(
             "expected keys with values",
             remedy=f"write {KEY}: python",
-            location=_place(file, root.start_mark),
+            location=place_of(str(file), root.start_mark),
         )
     return list(root.value)
-
-
-def _place(file: Path, mark: yaml.Mark) -> Location:
-    return Location(str(file), mark.line + 1, mark.column + 1)
 
 
 def _shown(node: yaml.Node) -> str:

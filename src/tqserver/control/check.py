@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqserver.build.files import page_files
+from tqserver.build.files import LARGEST_SOURCE_BYTES, page_files
 from tqserver.build.registry import by_name
 from tqserver.build.runtimes.python import PythonRuntime
 from tqserver.control.config_file import ConfigFile
 from tqserver.control.discovery import Discovery, discover
+from tqserver.host import reading
 from tqserver.model.config import Config
 from tqserver.model.errors import ConfigError, HostError, Location, TQError
 from tqserver.model.settings import ConfigProblems
@@ -69,7 +70,7 @@ def _syntax(found: Discovery) -> Iterator[Finding]:
 
 def _mistakes(name: str, file: Path) -> Iterator[Finding]:
     try:
-        compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        compile(reading.read(file, LARGEST_SOURCE_BYTES), str(file), "exec", dont_inherit=True)
     except SyntaxError as error:
         place = Location(str(file), error.lineno or 0, error.offset or 0)
         yield Finding(PROBLEM, name, f"{type(error).__name__}: {error.msg}", where=str(place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tqserver.host import reading
 from tqserver.host.identity import identity_of
 from tqserver.host.limits import most_open_files
 from tqserver.host.rundir import CONFIG_FILE
@@ -12,6 +13,7 @@ from tqserver.model.config import Config
 from tqserver.model.errors import HostError, Location
 from tqserver.model.given import dotted
 from tqserver.model.settings import Contradiction, Judge, load_text, place_of, worker_settings
+from tqserver.model.yaml_text import LARGEST_BYTES
 
 
 class ConfigFile:
@@ -45,11 +47,13 @@ class ConfigFile:
 
     def _text(self) -> str:
         try:
-            return self.path.read_text(encoding="utf-8")
+            return reading.read(self.path, LARGEST_BYTES).decode()
         except FileNotFoundError:
             if self.shown != CONFIG_FILE:
                 raise HostError(f"{self.shown}: no such file", remedy="check the path after -config") from None
             return ""
+        except reading.Refused as error:
+            raise HostError(f"{self.shown}: {error.strerror}", remedy=error.remedy) from error
         except (OSError, UnicodeDecodeError) as error:
             raise HostError(f"{self.shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
 

@@ -14,6 +14,7 @@ inotify   what changed in a directory, and whether the writer has finished
 mounts    file systems that others write to without an event here
 usage     what a process uses of the machine
 limits    what the kernel allows a process
+reading   files that users write, opened without waiting and read within a bound
 ports     the pool that PORT is taken from
 log       the server's own log, and the files that workers' output goes to
 rundir    .tqserver/: the lock, the sockets, and the sweep of what a crash left

@@ -8,6 +8,7 @@ explain    why that page and no other
 lifecycle  the states of a worker and of a page, and the moves between them
 kinds      how a value of each kind of setting is written
 config     every setting: its kind, default, meaning
+yaml_text  YAML to nodes, within bounds
 given      what the file and the environment give, each value with its place
 settings   text to config: strict, with file, line and column
 latency    how long answers take: buckets, and what counts tell

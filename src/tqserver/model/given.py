@@ -17,12 +17,14 @@ import yaml
 from tqserver.model.config import Config, Setting, WorkerSettings, describe, section_of
 from tqserver.model.errors import ConfigError, Location
 from tqserver.model.kinds import UNTYPED, Kind, ListOf, MappingOf, Scalar, Wrong
+from tqserver.model.yaml_text import NotYaml, compose, place_of
 
 PREFIX = "TQSERVER_"
 SEPARATOR = "__"
 Key = tuple[str, ...]  # ("workers", "paths", "/api", "max_requests")
 Members = Mapping[str, dataclasses.Field[Any]]  # a section's members, by every spelling
 PATHS: Key = ("workers", "paths")
+_MOST_MERGED = 32  # mappings into one: a chain without end would be walked for each of its links
 _TAG = "tag:yaml.org,2002:"
 _TAGS = {_TAG + name for name in ("str", "int", "float", "bool", "null", "timestamp", "value", "merge")}
 
@@ -72,23 +74,12 @@ def members_of(section: type[Any]) -> Members:
 def read_file(text: str, file: str, given: Given) -> None:
     """Add what a YAML text gives; ``file`` is its name in messages."""
     try:
-        root = yaml.compose(text, Loader=yaml.CSafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = Location(file, mark.line + 1, mark.column + 1) if mark else Location(file)
-        what = ", ".join(part for part in (error.context, error.problem) if part)
-        given.problem(place, f"not YAML: {what}")
-    except yaml.reader.ReaderError as error:
-        line, column = _line_and_column(text, error.position)
-        given.problem(Location(file, line, column), f"not YAML: {error.reason}", "remove the character")
+        root = compose(text, file)
+    except NotYaml as error:
+        given.problem(error.location, error.message, error.remedy)
     else:
         if root is not None:
             _FileReader(file, given).section(root, Config, ())
-
-
-def _line_and_column(text: str, position: int) -> tuple[int, int]:
-    before = text.encode()[:position].decode()  # libyaml counts bytes here, characters everywhere else
-    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 class _FileReader:
@@ -169,7 +160,7 @@ class _FileReader:
     ) -> Iterator[tuple[str, Location, yaml.Node]]:
         """Yield (name, place, value) of a mapping; a name that comes again, in any spelling, is a mistake."""
         seen: dict[str, tuple[str, Location]] = {}
-        for spelling, place, value, is_merged in self._entries(node, key, ()):
+        for spelling, place, value, is_merged in self._entries(node, key):
             name = name_of(spelling)
             if name not in seen:
                 seen[name] = (spelling, place)
@@ -181,30 +172,39 @@ class _FileReader:
                     place, f"{dotted((*key, spelling))} is {again} on line {at.line}", "keep one of the two"
                 )
 
-    def _entries(
-        self, node: yaml.Node, key: Key, above: tuple[yaml.Node, ...]
-    ) -> Iterator[tuple[str, Location, yaml.Node, bool]]:
+    def _entries(self, node: yaml.Node, key: Key) -> Iterator[tuple[str, Location, yaml.Node, bool]]:
         """Yield (key, its place, value, whether it came by a merge) of a mapping, none for null.
 
-        What is merged (``<<: *anchor``) comes after what is written here, and so yields to it.
+        What is merged (``<<: *anchor``) comes after what is written here, and so yields to it. What is merged again,
+        be it into itself, adds nothing.
         """
-        if _is_null(node):
-            return
-        if not isinstance(node, yaml.MappingNode):
+        pending, seen = [node], set[yaml.Node]()
+        while pending:
+            base = pending.pop()
+            if base in seen:
+                continue
+            seen.add(base)
+            if len(seen) > _MOST_MERGED:
+                self._given.problem(
+                    self._place(node), f"more than {_MOST_MERGED} mappings are merged into one", "merge fewer"
+                )
+                return
+            merged: list[yaml.Node] = []
+            for name, value in self._pairs(base, key):
+                if name.tag == _TAG + "merge":
+                    merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
+                elif isinstance(name, yaml.ScalarNode):
+                    yield str(name.value), self._place(name), value, base is not node
+                else:
+                    self._unexpected(name, "a key", key)
+            pending += reversed(merged)
+
+    def _pairs(self, node: yaml.Node, key: Key) -> Iterable[tuple[yaml.Node, yaml.Node]]:
+        if isinstance(node, yaml.MappingNode):
+            return node.value  # type: ignore[no-any-return]
+        if not _is_null(node):
             self._unexpected(node, "a mapping of keys to values", key)
-            return
-        merged: list[yaml.Node] = []
-        for name, value in node.value:
-            if name.tag == _TAG + "merge":
-                merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
-            elif isinstance(name, yaml.ScalarNode):
-                yield str(name.value), self._place(name), value, False
-            else:
-                self._unexpected(name, "a key", key)
-        for base in merged:
-            if base not in (*above, node):  # an anchor may be merged into itself
-                for spelling, place, value, _ in self._entries(base, key, (*above, node)):
-                    yield spelling, place, value, True
+        return ()
 
     def _unexpected(self, node: yaml.Node, expected: str, key: Key) -> None:
         self._given.wrong.add(key)
@@ -212,7 +212,7 @@ class _FileReader:
         self._given.problem(self._place(node), f"{where}expected {expected}, got {_shown(node)}")
 
     def _place(self, node: yaml.Node) -> Location:
-        return Location(self._file, node.start_mark.line + 1, node.start_mark.column + 1)
+        return place_of(self._file, node.start_mark)
 
 
 def _is_null(node: yaml.Node) -> bool:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqserver import __version__
-from tqserver.build.files import page_files
+from tqserver.build.files import LARGEST_SOURCE_BYTES, page_files
 from tqserver.build.runner import run
 from tqserver.build.runtimes.base import Inputs, Job, Launch, Project, Requirement, Runtime
 from tqserver.build.runtimes.go_sources import (
@@ -29,6 +29,7 @@ from tqserver.build.runtimes.go_sources import (
     packages_needed,
     parents_within,
 )
+from tqserver.host import reading
 from tqserver.model.errors import BuildError, Location, ToolchainMissing
 from tqserver.model.pages import Page
 
@@ -115,7 +116,7 @@ class GoRuntime:
 
 def _package_in(file: Path) -> str | None:
     try:
-        return package_of(file.read_bytes()) if file.is_file() else None  # opening a pipe would wait for its writer
+        return package_of(reading.read(file, LARGEST_SOURCE_BYTES))
     except OSError:
         return None  # it cannot be read: reading the page says so, with the remedy
 

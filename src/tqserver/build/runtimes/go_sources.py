@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.files import Unsettled, is_ignored, unreadable
+from tqserver.build.files import LARGEST_SOURCE_BYTES, Unsettled, is_ignored, unreadable
+from tqserver.host import reading
 
 _COMMENTS = re.compile(rb"//[^\n]*|/\*.*?\*/", re.DOTALL)
 _PACKAGE = re.compile(rb"\A\s*package\s+(\w+)")
@@ -185,7 +186,7 @@ def _place(directory: Path, name: str) -> Path:
 
 def _bytes(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return reading.read(file, LARGEST_SOURCE_BYTES)
     except FileNotFoundError:
         raise Unsettled(f"{file} has vanished") from None
     except OSError as error:
