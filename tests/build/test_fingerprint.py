@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.build.conftest import PageOf, Write
-from tqserver.build.files import Unfinished, Unsettled, page_files, read_files
+from tqserver.build.contents import read_contents
+from tqserver.build.files import Unfinished, Unsettled, page_files
 from tqserver.build.fingerprint import digest_of
 from tqserver.build.pipeline import Pipeline
 from tqserver.build.runtimes.base import Inputs, Project
@@ -28,56 +29,56 @@ def names(page: Page) -> list[str]:
     return [os.path.relpath(file, page.directory) for file in page_files(page)]
 
 
-def test_one_content_has_one_digest(page: Page, pipeline: Pipeline, root: Path) -> None:
-    first = pipeline.read(page, []).digest
+async def test_one_content_has_one_digest(page: Page, pipeline: Pipeline, root: Path) -> None:
+    first = (await pipeline.read(page, [])).digest
     (root / "pages/a/main.py").touch()
-    assert pipeline.read(page, []).digest == first
+    assert (await pipeline.read(page, [])).digest == first
     assert len(first) == 32 and int(first, 16)
 
 
-def test_two_edits_of_one_length_in_one_second_differ(page: Page, pipeline: Pipeline, write: Write) -> None:
-    first = pipeline.read(page, []).digest
+async def test_two_edits_of_one_length_in_one_second_differ(page: Page, pipeline: Pipeline, write: Write) -> None:
+    first = (await pipeline.read(page, [])).digest
     before = (file := Path(page.directory, "main.py")).stat()
     write("pages/a/main.py", "x = 2")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert pipeline.read(page, []).digest != first
+    assert (await pipeline.read(page, [])).digest != first
 
 
-def test_a_rename_a_mode_and_a_new_file_count(page: Page, pipeline: Pipeline, root: Path, write: Write) -> None:
-    seen = {pipeline.read(page, []).digest}
+async def test_a_rename_a_mode_and_a_new_file_count(page: Page, pipeline: Pipeline, root: Path, write: Write) -> None:
+    seen = {(await pipeline.read(page, [])).digest}
     (root / "pages/a/helper.py").rename(root / "pages/a/other.py")
-    seen.add(pipeline.read(page, []).digest)
+    seen.add((await pipeline.read(page, [])).digest)
     (root / "pages/a/other.py").chmod(0o755)
-    seen.add(pipeline.read(page, []).digest)
+    seen.add((await pipeline.read(page, [])).digest)
     write("pages/a/deep/down/new.txt")
-    seen.add(pipeline.read(page, []).digest)
+    seen.add((await pipeline.read(page, [])).digest)
     assert len(seen) == 4
 
 
-def test_content_does_not_run_from_one_file_into_the_next(page: Page, pipeline: Pipeline, write: Write) -> None:
+async def test_content_does_not_run_from_one_file_into_the_next(page: Page, pipeline: Pipeline, write: Write) -> None:
     write("pages/a/helper.py", "ab")
     write("pages/a/helpes.py", "c")
-    first = pipeline.read(page, []).digest
+    first = (await pipeline.read(page, [])).digest
     write("pages/a/helper.py", "a")
     write("pages/a/helpes.py", "bc")
-    assert pipeline.read(page, []).digest != first
+    assert (await pipeline.read(page, [])).digest != first
 
 
-def test_shared_files_count_and_one_that_is_gone_does_not(page: Page, pipeline: Pipeline, write: Write) -> None:
-    alone = pipeline.read(page, []).digest
+async def test_shared_files_count_and_one_that_is_gone_does_not(page: Page, pipeline: Pipeline, write: Write) -> None:
+    alone = (await pipeline.read(page, [])).digest
     shared = write("lib/shared.py", "z = 1")
-    first = pipeline.read(page, [shared])
+    first = await pipeline.read(page, [shared])
     write("lib/shared.py", "z = 2")
-    second = pipeline.read(page, [shared])
+    second = await pipeline.read(page, [shared])
     assert len({alone, first.digest, second.digest}) == 3
     assert first.outside == {str(shared)}
     shared.unlink()
-    assert pipeline.read(page, [shared]).digest == alone
+    assert (await pipeline.read(page, [shared])).digest == alone
 
 
-def test_mode_and_facts_count_and_order_does_not(page: Page, project: Project) -> None:
+async def test_mode_and_facts_count_and_order_does_not(page: Page, project: Project) -> None:
     files = page_files(page)
-    contents = read_files(files)
+    contents = await read_contents(files)
     shuffled = list(contents.items())
     random.Random(1).shuffle(shuffled)
 
@@ -104,15 +105,15 @@ def test_what_is_no_part_of_a_page(write: Write, page_of: PageOf) -> None:
     assert names(page_of("a", "b")) == ["_lib/code.py", "main.py"]
 
 
-def test_links_are_followed_to_what_they_name_now(page: Page, pipeline: Pipeline, write: Write) -> None:
+async def test_links_are_followed_to_what_they_name_now(page: Page, pipeline: Pipeline, write: Write) -> None:
     one, two = write("shared/one/x.txt", "1").parent, write("shared/two/x.txt", "2").parent
     link = Path(page.directory, "data")
     link.symlink_to(one)
-    first = pipeline.read(page, []).digest
+    first = (await pipeline.read(page, [])).digest
     assert names(page) == ["data/x.txt", "helper.py", "main.py"]
     link.unlink()
     link.symlink_to(two)
-    assert pipeline.read(page, []).digest != first
+    assert (await pipeline.read(page, [])).digest != first
 
 
 @pytest.mark.parametrize(
@@ -123,10 +124,10 @@ def test_links_are_followed_to_what_they_name_now(page: Page, pipeline: Pipeline
         ("nothing", "leads nowhere"),
     ],
 )
-def test_a_bad_link_is_named(page: Page, pipeline: Pipeline, target: str, said: str) -> None:
+async def test_a_bad_link_is_named(page: Page, pipeline: Pipeline, target: str, said: str) -> None:
     Path(page.directory, "loop").symlink_to(target)
     with pytest.raises(PageError, match=said) as caught:
-        pipeline.read(page, [])
+        await pipeline.read(page, [])
     assert caught.value.remedy and "loop" in str(caught.value.location)
 
 
@@ -134,26 +135,26 @@ def test_a_bad_link_is_named(page: Page, pipeline: Pipeline, target: str, said: 
     os.geteuid() == 0, reason="root can read everything; tests/system/test_bad_input.py takes that right away"
 )
 @pytest.mark.parametrize("name", ["helper.py", "secret"])
-def test_what_cannot_be_read_is_named(page: Page, pipeline: Pipeline, name: str) -> None:
+async def test_what_cannot_be_read_is_named(page: Page, pipeline: Pipeline, name: str) -> None:
     path = Path(page.directory, name)
     if not path.exists():
         path.mkdir()
     path.chmod(0)
     try:
         with pytest.raises(PageError, match="cannot read") as caught:
-            pipeline.read(page, [])
+            await pipeline.read(page, [])
     finally:
         path.chmod(0o755)
     assert caught.value.remedy and name in str(caught.value.location)
 
 
-def test_a_read_that_is_refused_is_named(page: Page, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_that_is_refused_is_named(page: Page, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PageError, match="Permission denied") as caught:
-        pipeline.read(page, [])
+        await pipeline.read(page, [])
     assert "readable" in caught.value.remedy
 
 
@@ -164,34 +165,36 @@ def test_a_name_that_is_no_text_is_named(page: Page) -> None:
     assert caught.value.remedy == "rename it"
 
 
-def test_what_vanishes_is_looked_at_again(page: Page, root: Path) -> None:
+async def test_what_vanishes_is_looked_at_again(page: Page, root: Path) -> None:
     files = page_files(page)
     (root / "pages/a/helper.py").unlink()
     with pytest.raises(Unsettled):
-        read_files(files)
+        await read_contents(files)
     (root / "pages/a").rename(root / "pages/b")
     with pytest.raises(Unsettled):
         page_files(page)
 
 
-def test_an_entry_file_that_is_being_replaced_is_looked_at_again(page: Page, pipeline: Pipeline, root: Path) -> None:
+async def test_an_entry_file_that_is_being_replaced_is_looked_at_again(
+    page: Page, pipeline: Pipeline, root: Path
+) -> None:
     (root / "pages/a/main.py").rename(root / "pages/a/main.py~")
     with pytest.raises(Unsettled):
-        pipeline.read(page, [])
+        await pipeline.read(page, [])
 
 
-def test_an_empty_entry_file_is_taken_for_one_that_is_being_written(
+async def test_an_empty_entry_file_is_taken_for_one_that_is_being_written(
     page: Page, pipeline: Pipeline, write: Write
 ) -> None:
     write("pages/a/helper.py", "")
-    assert pipeline.read(page, []).digest
+    assert (await pipeline.read(page, [])).digest
     entry = write("pages/a/main.py", "")
     with pytest.raises(Unfinished) as caught:
-        pipeline.read(page, [])
+        await pipeline.read(page, [])
     assert str(caught.value.error.location) == str(entry) and caught.value.error.remedy
 
 
-def test_a_pipe_is_not_waited_for(page: Page, pipeline: Pipeline) -> None:
-    first = pipeline.read(page, []).digest
+async def test_a_pipe_is_not_waited_for(page: Page, pipeline: Pipeline) -> None:
+    first = (await pipeline.read(page, [])).digest
     os.mkfifo(Path(page.directory, "pipe"))
-    assert pipeline.read(page, []).digest == first
+    assert (await pipeline.read(page, [])).digest == first

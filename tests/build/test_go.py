@@ -101,7 +101,7 @@ async def test_a_page_without_a_module_just_builds(write: Write, page_of: PageOf
     write("pages/a/main.go", HELLO)
     write("pages/a/main_test.go", "package main\n\nthis is not compiled\n")
     page = page_of("a")
-    artifact = (await pipeline.build(page, pipeline.read(page, []))).path
+    artifact = (await pipeline.build(page, await pipeline.read(page, []))).path
     assert output_of(artifact) == "hello\n"
     assert [file.name for file in artifact.iterdir()] == [go.BINARY]
     assert sorted(file.name for file in Path(page.directory).iterdir()) == ["main.go", "main_test.go"]
@@ -113,7 +113,7 @@ async def test_a_page_without_a_module_just_builds(write: Write, page_of: PageOf
 async def test_the_worker_package_is_at_hand(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
     write("pages/go/main.go", SERVER)
     page = page_of("go")
-    assert (await pipeline.build(page, pipeline.read(page, []))).path.is_dir()
+    assert (await pipeline.build(page, await pipeline.read(page, []))).path.is_dir()
 
 
 @pytest.mark.usefixtures("toolchain")
@@ -121,7 +121,7 @@ async def test_a_page_that_is_a_link_builds(write: Write, page_of: PageOf, pipel
     write("elsewhere/main.go", HELLO)
     (root / "pages/a").symlink_to(root / "elsewhere")
     page = page_of("a")
-    assert output_of((await pipeline.build(page, pipeline.read(page, []))).path) == "hello\n"
+    assert output_of((await pipeline.build(page, await pipeline.read(page, []))).path) == "hello\n"
 
 
 @pytest.mark.usefixtures("toolchain")
@@ -151,7 +151,7 @@ async def test_a_mistake_is_placed(
     write(f"pages/a/{name}", text)
     page = page_of("a")
     with pytest.raises(BuildError) as caught:
-        await pipeline.build(page, pipeline.read(page, []))
+        await pipeline.build(page, await pipeline.read(page, []))
     assert str(caught.value.location).startswith(place)
     assert said in caught.value.message and f"{place}" in caught.value.output
     assert caught.value.fault is Fault.AUTHOR
@@ -162,7 +162,7 @@ async def test_another_module_needs_a_go_mod(write: Write, page_of: PageOf, pipe
     write("pages/a/main.go", HELLO.replace('"fmt"', '"fmt"\nimport _ "example.org/other"'))
     page = page_of("a")
     with pytest.raises(BuildError, match="no required module provides") as caught:
-        await pipeline.build(page, pipeline.read(page, []))
+        await pipeline.build(page, await pipeline.read(page, []))
     assert "go mod init" in caught.value.remedy and caught.value.location is not None
     assert caught.value.location.file == "pages/a/main.go"
 
@@ -171,10 +171,10 @@ async def test_another_module_needs_a_go_mod(write: Write, page_of: PageOf, pipe
 async def test_a_project_with_a_module_is_built_in_it(
     module: Page, write: Write, pipeline: Pipeline, root: Path
 ) -> None:
-    artifact = await pipeline.build(module, pipeline.read(module, []))
+    artifact = await pipeline.build(module, await pipeline.read(module, []))
     assert output_of(artifact.path) == "hello\n"
     write("internal/words/words.go", 'package words\n\nconst Hello = "changed"\n')
-    artifact = await pipeline.build(module, pipeline.read(module, []))
+    artifact = await pipeline.build(module, await pipeline.read(module, []))
     assert output_of(artifact.path) == "changed\n"
     assert (root / "go.mod").read_text() == "module example.org/site\n\ngo 1.19\n"
 
@@ -187,10 +187,10 @@ async def test_a_page_whose_name_is_no_import_path_is_built_in_its_module(
     write("pages/users/[id]/name.go", 'package main\n\nconst name = "you"\n')
     write("pages/users/[id]/main_test.go", "package main\n\nthis is not compiled\n")
     page = page_of("users/[id]")
-    assert output_of((await pipeline.build(page, pipeline.read(page, []))).path) == "hello you\n"
+    assert output_of((await pipeline.build(page, await pipeline.read(page, []))).path) == "hello you\n"
     write("pages/users/[id]/name.go", "package main\n\nconst name = you\n")
     with pytest.raises(BuildError) as caught:
-        await pipeline.build(page, pipeline.read(page, []))
+        await pipeline.build(page, await pipeline.read(page, []))
     assert str(caught.value.location) == "pages/users/[id]/name.go:3:14"
 
 
@@ -198,7 +198,7 @@ async def test_a_page_whose_name_is_no_import_path_is_built_in_its_module(
 async def test_a_mistake_in_go_mod_is_placed(module: Page, write: Write, pipeline: Pipeline) -> None:
     write("go.mod", "module example.org/site\n\ngo 1.21\n\nrequired x\n")
     with pytest.raises(BuildError, match="unknown directive") as caught:
-        await pipeline.build(module, pipeline.read(module, []))
+        await pipeline.build(module, await pipeline.read(module, []))
     assert str(caught.value.location) == "go.mod:5"
 
 
@@ -206,15 +206,15 @@ async def test_a_mistake_in_go_mod_is_placed(module: Page, write: Write, pipelin
 async def test_a_mistake_in_a_package_of_the_project_is_placed(module: Page, write: Write, pipeline: Pipeline) -> None:
     write("internal/words/words.go", "package words\n\nconst Hello = 1\n")
     with pytest.raises(BuildError) as caught:
-        await pipeline.build(module, pipeline.read(module, []))
+        await pipeline.build(module, await pipeline.read(module, []))
     assert str(caught.value.location).startswith("internal/greet/greet.go:6:")
 
 
-def test_the_digest_follows_what_the_page_imports(module: Page, write: Write, pipeline: Pipeline) -> None:
-    def digest() -> str:
-        return pipeline.read(module, []).digest
+async def test_the_digest_follows_what_the_page_imports(module: Page, write: Write, pipeline: Pipeline) -> None:
+    async def digest() -> str:
+        return (await pipeline.read(module, [])).digest
 
-    seen = [digest()]
+    seen = [await digest()]
     for name, text in (
         ("internal/words/words.go", "package words\n\nconst Hello = `hi`\n"),
         ("internal/words/more.go", "package words\n"),
@@ -223,31 +223,33 @@ def test_the_digest_follows_what_the_page_imports(module: Page, write: Write, pi
         ("go.mod", "module example.org/site\n\ngo 1.20\n"),
     ):
         write(name, text)
-        seen.append(digest())
+        seen.append(await digest())
     assert len(set(seen)) == len(seen)
     write("internal/other/other.go", "package other\n\nvar x int\n")
     write("internal/words/words_test.go", "package words\n")
     write("pages/a/main_test.go", "package main\n")
-    assert digest() == seen[-1]
+    assert await digest() == seen[-1]
 
 
-def test_what_lies_outside_the_page_is_told(module: Page, write: Write, pipeline: Pipeline, root: Path) -> None:
-    def outside() -> set[str]:
-        return {str(Path(path).relative_to(root)) for path in pipeline.read(module, []).outside}
+async def test_what_lies_outside_the_page_is_told(module: Page, write: Write, pipeline: Pipeline, root: Path) -> None:
+    async def outside() -> set[str]:
+        return {str(Path(path).relative_to(root)) for path in (await pipeline.read(module, [])).outside}
 
     read = "go.mod internal/greet internal/greet/greet.go internal/words internal/words/words.go"
     awaited = "go.sum go.work go.work.sum pages/go.mod pages/go.work vendor vendor/modules.txt"
-    assert outside() == {*read.split(), *awaited.split()}
+    assert await outside() == {*read.split(), *awaited.split()}
     write("internal/greet/greet.go", GREET + '\nimport _ "example.org/site/not/there"\n')
-    assert outside() == {*read.split(), *awaited.split(), "not", "not/there"}
+    assert await outside() == {*read.split(), *awaited.split(), "not", "not/there"}
     write("internal/greet/greet.go", GREET + "\nimport _ `embed`\n\n//go:embed deep\nvar s string\n")
     write("internal/greet/deep/file.txt")
-    assert outside() == {*read.split(), *awaited.split(), "internal/greet/deep", "internal/greet/deep/file.txt"}
+    assert await outside() == {*read.split(), *awaited.split(), "internal/greet/deep", "internal/greet/deep/file.txt"}
     write("pages/a/main.go", HELLO)
-    assert outside() == {"go.mod", *awaited.split()}
+    assert await outside() == {"go.mod", *awaited.split()}
 
 
-def test_replaced_modules_and_workspaces_count(write: Write, page_of: PageOf, pipeline: Pipeline, root: Path) -> None:
+async def test_replaced_modules_and_workspaces_count(
+    write: Write, page_of: PageOf, pipeline: Pipeline, root: Path
+) -> None:
     write(
         "go.mod",
         """
@@ -282,19 +284,19 @@ def test_replaced_modules_and_workspaces_count(write: Write, page_of: PageOf, pi
     write("vendor/example.org/v/z.go", "package v\n")
     imports = "\n".join(f'import _ "example.org/{path}"' for path in IMPORTED.split())
     write("pages/a/main.go", f"package main\n\n{imports}\n\nfunc main() {{}}\n")
-    files = {str(file.relative_to(root)) for file in pipeline.read(page_of("a"), []).inputs.files}
+    files = {str(file.relative_to(root)) for file in (await pipeline.read(page_of("a"), [])).inputs.files}
     wanted = "go.mod go.work near/go.mod near/pkg/x.go lib/go.mod lib/y.go vendor/example.org/v/z.go other/go.mod "
     wanted += "other/o.go others/o.go worked/w.go"
     assert files == {*wanted.split(), "pages/a/main.go"}
 
 
-def test_a_go_mod_that_appears_is_looked_for(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
+async def test_a_go_mod_that_appears_is_looked_for(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
     write("pages/a/main.go", HELLO)
     page = page_of("a")
-    alone = pipeline.read(page, [])
+    alone = await pipeline.read(page, [])
     file = write("go.mod", "module example.org/site\n")
     assert str(file) in alone.outside
-    assert pipeline.read(page, []).digest != alone.digest
+    assert (await pipeline.read(page, [])).digest != alone.digest
 
 
 async def test_without_a_toolchain_it_says_how_to_get_one(
@@ -306,7 +308,7 @@ async def test_without_a_toolchain_it_says_how_to_get_one(
     try:
         write("pages/a/main.go", HELLO)
         page = page_of("a")
-        source = pipeline.read(page, [])
+        source = await pipeline.read(page, [])
         with pytest.raises(ToolchainMissing) as caught:
             await pipeline.build(page, source)
         assert by_name("go").requirement().remedy == caught.value.remedy
@@ -315,7 +317,7 @@ async def test_without_a_toolchain_it_says_how_to_get_one(
     assert "tqserver[go]" in caught.value.remedy and "apt-get install golang" in caught.value.remedy
     assert caught.value.fault is Fault.OPERATOR
     monkeypatch.undo()
-    assert pipeline.read(page, []).digest != source.digest  # once there is one, it is tried again
+    assert (await pipeline.read(page, [])).digest != source.digest  # once there is one, it is tried again
 
 
 def test_a_launcher_on_the_path_gives_way_to_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -361,7 +363,7 @@ async def test_a_build_that_fails_with_one_that_is_too_old_says_so(
     write("pages/a/main.go", HELLO)
     page = page_of("a")
     with pytest.raises(BuildError, match="not in GOROOT") as caught:
-        await pipeline.build(page, pipeline.read(page, []))
+        await pipeline.build(page, await pipeline.read(page, []))
     assert f"{program} is Go 1.19; the worker package needs 1.21" in caught.value.remedy
     assert str(caught.value.location) == "pages/a/main.go:3:8"
 

@@ -45,7 +45,7 @@ class Compiler:
         if self.error is not None:
             raise self.error
         for file, content in job.contents.items():
-            (job.output / file.name).write_bytes(content)
+            (job.output / file.name).write_bytes(content.held or b"")
 
     def launch(self, page: Page, artifact: Path) -> Launch:
         return Launch()
@@ -71,7 +71,7 @@ def pipeline_of(compiler: Compiler, store: Store, project: Project) -> Pipeline:
 
 
 async def builds(pipeline: Pipeline, found: list[Page]) -> Awaitable[list[Artifact]]:
-    started = [asyncio.create_task(pipeline.build(page, pipeline.read(page, []))) for page in found]
+    started = [asyncio.create_task(pipeline.build(page, await pipeline.read(page, []))) for page in found]
     await turns()
     return asyncio.gather(*started)
 
@@ -96,9 +96,9 @@ async def test_copies_do_not_wait_behind_commands(write: Write, root: Path, stor
 async def test_what_was_built_is_reused(write: Write, page_of: PageOf, pipeline: Pipeline) -> None:
     write("pages/a/main.py", "x = 1")
     page = page_of("a")
-    first = await pipeline.build(page, source := pipeline.read(page, []))
+    first = await pipeline.build(page, source := await pipeline.read(page, []))
     write("pages/a/main.py", "x = 2")
-    second = await pipeline.build(page, pipeline.read(page, []))
+    second = await pipeline.build(page, await pipeline.read(page, []))
     again = await pipeline.build(page, source)
     assert (first.reused, second.reused, again.reused) == (False, False, True)
     assert again.path == first.path != second.path
@@ -120,7 +120,7 @@ async def test_what_changes_during_a_build_is_never_published_under_the_old_name
     page = pages(write, root, 1)[0]
     compiler.meanwhile = lambda: write("pages/0/in", "newer")
     pipeline = pipeline_of(compiler, store, project)
-    source = pipeline.read(page, [])
+    source = await pipeline.read(page, [])
     compiler.go_on.set()
     with pytest.raises(Unsettled):
         await pipeline.build(page, source)
@@ -134,5 +134,5 @@ async def test_a_failed_build_gives_its_slot_back(write: Write, root: Path, stor
     pipeline = pipeline_of(compiler, store, project)
     for page in pages(write, root, 5):
         with pytest.raises(BuildError):
-            await pipeline.build(page, pipeline.read(page, []))
+            await pipeline.build(page, await pipeline.read(page, []))
     assert [path.name for path in (store.path_of("00").parents[1]).iterdir()] == []

@@ -59,13 +59,13 @@ def test_a_directory_called_like_an_entry_file_is_none(root: Path) -> None:
     ],
     ids=["dangling", "loop", "pipe"],
 )
-def test_an_entry_file_that_cannot_be_read_is_a_page_that_says_so(
+async def test_an_entry_file_that_cannot_be_read_is_a_page_that_says_so(
     root: Path, page_of: PageOf, pipeline: Pipeline, make: Callable[[Path], None], name: str, said: str
 ) -> None:
     (root / "pages/a").mkdir()
     make(root / "pages/a" / name)
     with pytest.raises(PageError, match=said) as caught:
-        pipeline.read(page_of("a"), [])
+        await pipeline.read(page_of("a"), [])
     assert caught.value.remedy and name in str(caught.value.location)
 
 
@@ -139,7 +139,7 @@ async def test_a_python_artifact_is_the_page_as_it_was_read(
     write("pages/a/nested/main.py", "no part of it")
     shared = write("lib/shared.py", "no part of it either")
     page = page_of("a", "nested")
-    source = pipeline.read(page, [shared])
+    source = await pipeline.read(page, [shared])
     write("pages/a/main.py", "x = 2")
     artifact = (await pipeline.build(page, source)).path
     found = sorted(os.path.relpath(file, artifact) for file in artifact.rglob("*") if file.is_file())

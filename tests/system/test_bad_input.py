@@ -234,6 +234,31 @@ def test_a_page_yaml_that_would_be_waited_for(server: Server) -> None:
     server.wait_body("/edited", "better")
 
 
+def test_data_beyond_all_measure_beside_the_code(server: Server) -> None:
+    server.expect_errors("page.failed")
+    server.page("edited", sources.plain("good"))
+    server.start()
+    server.wait_body("/edited", "good")
+    with (server.root / "pages/edited/data.bin").open("wb") as data:
+        data.truncate(2**41)
+    failed = server.wait_log("page.failed", page="edited")
+    assert "larger than 256 MiB" in failed["error"] and "data.bin" in failed["where"] and failed["remedy"]
+    assert server.get("/edited").text == "good"
+    (server.root / "pages/edited/data.bin").unlink()
+    server.edit("pages/edited/main.py", sources.plain("better"))
+    server.wait_body("/edited", "better")
+
+
+def test_a_page_with_much_data_is_served(server: Server) -> None:
+    with server.write("pages/large/data.bin", "").open("wb") as data:
+        data.truncate(2**25)
+    server.page("large", sources.plain("large"))
+    server.start()
+    server.wait_body("/large", "large")
+    server.edit("pages/large/main.py", sources.plain("edited"))
+    server.wait_body("/large", "edited")
+
+
 def test_a_link_loop_among_files(server: Server) -> None:
     server.page("page", sources.plain("page"))
     (server.root / "pages/page/loop").symlink_to(server.root / "pages/page")

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from tqserver.build.pipeline import Pipeline
+from tqserver.build.pipeline import Pipeline, Source
 from tqserver.build.registry import RUNTIMES
 from tqserver.build.runtimes.base import Project
 from tqserver.build.store import Store
@@ -128,6 +128,14 @@ class Proxies:
         """Nothing to forget."""
 
 
+def read_at_once(pipeline: Pipeline, page: Page) -> Source:
+    """Read a small page, which takes no turn of the event loop."""
+    with pytest.raises(StopIteration) as done:
+        pipeline.read(page, []).send(None)
+    source: Source = done.value.value
+    return source
+
+
 @dataclass
 class Site:
     file: Path
@@ -145,7 +153,7 @@ class Site:
     def save_bad(self, text: str = "bad") -> None:
         """Save what does not start."""
         self.file.write_text(text)
-        self.agent.bad.add(self.services.pipeline.read(self.reconciler.page, []).digest)
+        self.agent.bad.add(read_at_once(self.services.pipeline, self.reconciler.page).digest)
         self.reconciler.notify()
 
     async def saved(self, *texts: str) -> None:

@@ -1,6 +1,7 @@
 """Source to artifact.
 
-files        which files belong to a page, and their bytes
+files        which files belong to a page
+contents     what is in them: held if it is little, read in pieces if it is much
 fingerprint  what can change a result, as one digest
 store        artifacts by digest: published whole or not at all
 runner       one build command: bounded in time, its output kept, killed with its children

@@ -1,4 +1,4 @@
-"""Which files belong to a page, and their bytes, read once: digest, copy and compile check all see the same.
+"""Which files belong to a page.
 
 What is no part of a page - editors' droppings, caches, data that a page writes - does not count, so a page
 that logs beside its code does not reload.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
@@ -74,7 +73,7 @@ def _files_below(directory: str, nested: Set[str], above: tuple[tuple[int, int],
     """Yield the files below a directory; ``above`` are the identities of those on the way to it."""
     here = _identity(directory)
     if here in above:
-        raise _refused(directory, "the symbolic link leads back to a directory above it", "remove the link")
+        raise refused(directory, "the symbolic link leads back to a directory above it", "remove the link")
     try:
         with os.scandir(directory) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -114,34 +113,19 @@ def _check_name(directory: str, name: str) -> None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         shown = os.fsencode(name).decode("utf-8", "backslashreplace")
-        raise _refused(directory, f"the file name {shown!r} is not valid UTF-8", "rename it") from None
+        raise refused(directory, f"the file name {shown!r} is not valid UTF-8", "rename it") from None
 
 
-def read_files(files: Iterable[Path]) -> Mapping[Path, bytes]:
-    """Return the content of every regular file. Raises :class:`PageError` or :class:`Unsettled`."""
-    contents = {}
-    for file in files:
-        try:
-            if stat.S_ISREG(file.stat().st_mode):  # a socket or pipe is no input
-                contents[file] = reading.read(file, LARGEST_SOURCE_BYTES)
-        except (FileNotFoundError, NotADirectoryError):
-            if file.is_symlink():
-                raise _refused(file, "the symbolic link leads nowhere", "mend or remove it") from None
-            raise Unsettled(f"{file} has vanished") from None
-        except OSError as error:
-            raise unreadable(file, "file", error) from error
-    return contents
-
-
-def _refused(place: str | Path, message: str, remedy: str) -> PageError:
+def refused(place: str | Path, message: str, remedy: str) -> PageError:
+    """Return what to raise for a file or directory of a page that cannot be one."""
     return PageError(message, remedy=remedy, location=Location(str(place)))
 
 
 def unreadable(place: str | Path, kind: str, error: OSError) -> PageError:
     """Return what to raise for a file or directory of a page that the system refuses."""
     if isinstance(error, reading.Refused):
-        return _refused(place, f"cannot read the {kind}: {error.strerror}", error.remedy)
+        return refused(place, f"cannot read the {kind}: {error.strerror}", error.remedy)
     if error.errno == errno.ELOOP:
-        return _refused(place, "the symbolic link leads back to itself", "remove the link")
+        return refused(place, "the symbolic link leads back to itself", "remove the link")
     remedy = "make it readable for the user that runs tqserver"
-    return _refused(place, f"cannot read the {kind}: {error.strerror}", remedy)
+    return refused(place, f"cannot read the {kind}: {error.strerror}", remedy)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqserver.build.files import Unfinished, Unsettled, read_files
+from tqserver.build.contents import Content, read_contents
+from tqserver.build.files import Unfinished, Unsettled
 from tqserver.build.fingerprint import digest_of
 from tqserver.build.runtimes.base import Inputs, Job, Project, Runtime
 from tqserver.build.store import Store
@@ -19,7 +20,7 @@ from tqserver.model.pages import Page
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What was on disk at one moment: the inputs, their bytes and the digest of all of it.
+    """What was on disk at one moment: the inputs, what is in them and the digest of all of it.
 
     ``outside`` are the paths beyond the page's directory whose change may change the digest: files, directories in
     which a new file would count, and either that is not there yet.
@@ -27,7 +28,7 @@ class Source:
 
     digest: str
     inputs: Inputs
-    contents: Mapping[Path, bytes]
+    contents: Mapping[Path, Content]
     shared: tuple[Path, ...]
     outside: frozenset[str]
 
@@ -64,7 +65,7 @@ class Pipeline:
         self._project = project
         self._time_limit_seconds = time_limit_seconds
 
-    def read(self, page: Page, shared: Sequence[Path]) -> Source:
+    async def read(self, page: Page, shared: Sequence[Path]) -> Source:
         """Return what is on disk now; ``shared`` files that are gone do not count.
 
         Raises :class:`~tqserver.model.errors.PageError`, :class:`Unsettled` if files vanish meanwhile, or
@@ -72,7 +73,7 @@ class Pipeline:
         """
         present = tuple(file for file in shared if file.is_file())
         inputs = self._runtimes[page.runtime].inputs(page, self._project, present)
-        contents = read_files(inputs.files)
+        contents = await read_contents(inputs.files)
         _check_entry(Path(page.directory, page.entry), contents)
         outside = _outside(page, (*inputs.files, *inputs.watched, *shared))
         return Source(digest_of(page, self._project, inputs, contents), inputs, contents, tuple(shared), outside)
@@ -115,7 +116,7 @@ class Pipeline:
             if runtime.runs_commands:
                 async with self._slots:
                     await runtime.build(job)
-                if self.read(page, source.shared).digest != source.digest:
+                if (await self.read(page, source.shared)).digest != source.digest:
                     raise Unsettled(f"{page.name} changed while it was built")
             else:
                 await runtime.build(job)
@@ -135,9 +136,9 @@ def _outside(page: Page, paths: Iterable[Path]) -> frozenset[str]:
     return frozenset(outside | missing)
 
 
-def _check_entry(entry: Path, contents: Mapping[Path, bytes]) -> None:
+def _check_entry(entry: Path, contents: Mapping[Path, Content]) -> None:
     place = Location(str(entry))
-    if contents.get(entry):
+    if entry in contents and contents[entry].size:
         return
     if entry in contents:  # an editor that saves in place has just truncated it
         raise Unfinished(

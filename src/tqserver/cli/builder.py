@@ -68,7 +68,7 @@ async def _build(root: Path, config: Config, pages: Iterable[Page]) -> list[Buil
 
 async def _one(pipeline: Pipeline, journal: Journal, page: Page) -> Built:
     try:
-        source = pipeline.read(page, sorted(map(Path, journal.of(page.name).files)))
+        source = await pipeline.read(page, sorted(map(Path, journal.of(page.name).files)))
         artifact = await pipeline.build(page, source)
     except PageError as error:
         return Built(page.name, page.route, failure=failure_of(error))

@@ -31,6 +31,7 @@ class OnDisk:
         self._services = services
         self._shared = frozenset(sorted(services.journal.of(page.name).files)[:MOST_FILES_OUTSIDE])
         self._has_said_too_many = False
+        self._naming = asyncio.Lock()  # held while it is found out by which digest a content is known
 
     async def read(self, disturbed: asyncio.Event) -> Source:
         """Return what is on disk now, waiting until its writer has finished; a change sets ``disturbed``.
@@ -40,7 +41,7 @@ class OnDisk:
         believed_at = clock.monotonic() + UNFINISHED_SECONDS
         while True:
             try:
-                return self._look()
+                return await self._look(self._shared)
             except Unfinished as unfinished:
                 if clock.monotonic() >= believed_at:
                     raise unfinished.error from None
@@ -52,45 +53,46 @@ class OnDisk:
         """Wait for as long as files must not change to count as written."""
         await asyncio.sleep(self._services.config.file_watcher.debounce_ms / 1000)
 
-    def confirm(self, source: Source) -> str:
+    async def confirm(self, source: Source) -> str:
         """Return the digest by which this content is known from now on.
 
         A worker may have reported files that it reads beside the page's own since it was read; they count. Raises
         :class:`~tqserver.build.files.Unsettled` if something else is on disk by now, or PageError.
         """
         read = self._services.pipeline.read
-        if read(self.page, list(source.shared)).digest != source.digest:
-            raise Unsettled(f"{self.page.name} changed while it was built")
-        return read(self.page, self._shared_files).digest
+        async with self._naming:
+            digest = (await read(self.page, _sorted(self._shared))).digest
+            if (await read(self.page, list(source.shared))).digest != source.digest:  # last: it speaks for both
+                raise Unsettled(f"{self.page.name} changed while it was built")
+        return digest
 
     def own_digest(self, source: Source | None) -> str:
         """Return what tells the page's own files from any other content of them, "" for no page."""
         return own_digest(self.page, source.contents) if source is not None else ""
 
-    def also_reads(self, files: Iterable[str]) -> tuple[str, str] | None:
+    async def also_reads(self, files: Iterable[str]) -> tuple[str, str] | None:
         """A worker read project files beside the page's own: their change concerns the page too.
 
         Return by which digest what is on disk was known until now, and by which it is from now on; None if these
         files are known. Raises PageError or Unsettled if neither can be told now; the files count all the same.
         """
+        async with self._naming:
+            known = self._shared
+            grown = known | self._countable(files)
+            if grown == known:
+                return None
+            self._services.journal.of(self.page.name).files = grown
+            self._services.journal.changed()
+            try:
+                return (await self._look(known)).digest, (await self._look(grown)).digest
+            finally:
+                self._shared = grown
+
+    def _countable(self, files: Iterable[str]) -> frozenset[str]:
+        """Return those of these files that there is room for."""
         new = [file for file in dict.fromkeys(files) if file not in self._shared]
         room = MOST_FILES_OUTSIDE - len(self._shared)
-        if len(new) > room:
-            self._say_too_many()
-        if not (counted := new[:room]):
-            return None
-        grown = self._shared | frozenset(counted)
-        memory = self._services.journal.of(self.page.name)
-        memory.files = grown
-        self._services.journal.changed()
-        try:
-            before = self._look().digest
-        finally:
-            self._shared = grown
-        return before, self._look().digest
-
-    def _say_too_many(self) -> None:
-        if not self._has_said_too_many:
+        if len(new) > room and not self._has_said_too_many:
             self._has_said_too_many = True
             log.error(
                 "page.reads_too_much",
@@ -98,17 +100,18 @@ class OnDisk:
                 error=f"it reads more than {MOST_FILES_OUTSIDE} project files outside its directory",
                 remedy="a change of the further ones is not noticed: keep data out of the project, or reload the page",
             )
+        return frozenset(new[:room])
 
-    def _look(self) -> Source:
+    async def _look(self, shared: frozenset[str]) -> Source:
         """Return what is on disk; what it reads outside the page was watched before it was read."""
         while True:
-            source = self._services.pipeline.read(self.page, self._shared_files)
+            source = await self._services.pipeline.read(self.page, _sorted(shared))
             if not self._services.watch(self.page.name, source.outside):
                 return source
 
-    @property
-    def _shared_files(self) -> list[Path]:
-        return sorted(map(Path, self._shared))
+
+def _sorted(files: Iterable[str]) -> list[Path]:
+    return sorted(map(Path, files))
 
 
 async def _change_until(disturbed: asyncio.Event, deadline: float) -> None:

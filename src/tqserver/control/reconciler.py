@@ -103,7 +103,8 @@ class Reconciler:
                     await self._follow()
                 except Exception as error:
                     self._stumble(as_defect(error))
-                self._rests()
+                if not self._disturbed.is_set():  # otherwise who asked meanwhile, as large files were read, waits on
+                    self._rests()
         finally:
             self._rests()
             self._answer(HostError("its page is gone, or the server ends", remedy="tqserver status says what runs"))
@@ -199,7 +200,7 @@ class Reconciler:
             await self._build(goal.source)
         pool = await self._start(goal)
         try:
-            digest = self._disk.confirm(goal.source) if goal.source is not None else ""
+            digest = await self._disk.confirm(goal.source) if goal.source is not None else ""
         except BaseException:
             await pool.stop()
             raise
@@ -235,7 +236,7 @@ class Reconciler:
         services, revision = self._services, self._services.journal.next_revision(self.page.name)
         page = goal.revision.of(self.page) if goal.revision is not None else self.page
         spec = WorkerSpec(page, revision, goal.artifact, self.settings, self._past.modules)
-        events = PoolEvents(self._standing.publish, self._has_loaded, self._reads, self._is_given_up)
+        events = PoolEvents(self._standing.publish, self._has_loaded, self._has_read, self._is_given_up)
         terms = services.terms(self.page)
         pool = Pool(spec, terms, services.agent, services.retirement, services.tasks, events)
         await pool.start(self._first_workers(goal))
@@ -273,10 +274,14 @@ class Reconciler:
         if self.live is not None and worker in self.live.workers:
             self._past.learn(worker.modules)
 
-    def _reads(self, files: list[str]) -> None:
-        """A worker read project files beside the page's own: what is on disk is known by another digest now."""
+    def _has_read(self, files: list[str]) -> None:
+        """A worker read project files beside the page's own."""
+        self._services.tasks.start(self._rename(files), name=f"reads.{self.page.name}")
+
+    async def _rename(self, files: list[str]) -> None:
+        """What is on disk is known by another digest now, which tells these files too."""
         try:
-            renamed = self._disk.also_reads(files)
+            renamed = await self._disk.also_reads(files)
         except (PageError, Unsettled):
             self._disturbed.set()  # the next look at the disk says what is wrong
             return
@@ -346,7 +351,7 @@ class Reconciler:
     def settling(self) -> asyncio.Event:
         """Look at the disk, told of a change or not; the event is set when what is on it now is live or has failed.
 
-        Every following of the disk ends with a read in the same turn of the event loop, so the next end will do.
+        A following of the disk during which somebody asked is no end: it is followed once more.
         """
         self._disturbed.set()
         return self._rested

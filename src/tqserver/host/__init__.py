@@ -5,6 +5,7 @@ tasks     asyncio tasks: every task has an owner, every error a way out
 identity  users: whom a name in the configuration means
 limits    what a worker takes on before the page: open files, cgroup, user
 cgroup    memory limits that the kernel enforces, where it can
+threads   work beside the event loop
 process   spawn, adopt, signal, reap
 descent   what is below a process, whatever it has done to hide
 signals   SIGTERM, SIGINT, SIGHUP for a program's main loop

@@ -6,12 +6,21 @@ and end the process. So the events, which the parser makes without calling itsel
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import yaml
 
 from tqserver.model.errors import Location
 
 LARGEST_BYTES = 2**20  # of a text: whoever reads the file holds to it
 DEEPEST = 100  # levels; a configuration has five
+
+
+class Mark(Protocol):
+    """A place as PyYAML has it, counted from 0."""
+
+    line: int
+    column: int
 
 
 class NotYaml(Exception):
@@ -39,7 +48,7 @@ def compose(text: str, file: str) -> yaml.Node | None:
     return root
 
 
-def place_of(file: str, mark: yaml.Mark) -> Location:
+def place_of(file: str, mark: Mark) -> Location:
     """Return a place in a file as it is shown, counted from 1."""
     return Location(file, mark.line + 1, mark.column + 1)
 
@@ -50,6 +59,7 @@ def _check_depth(text: str, file: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > DEEPEST:
+                assert event.start_mark is not None
                 place = place_of(file, event.start_mark)
                 raise NotYaml(f"nested more than {DEEPEST} levels deep", place, "write it flatter")
         elif isinstance(event, yaml.CollectionEndEvent):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from tqserver.build.contents import Content
 from tqserver.model.pages import Page
 
 
@@ -42,14 +43,14 @@ class Inputs:
 class Job:
     """One build. ``output`` is an empty directory that becomes the artifact; ``scratch`` is thrown away.
 
-    ``contents`` are the bytes of every input file as the digest saw them: a runtime that copies takes these,
+    ``contents`` are those of every input file as the digest saw them: a runtime that copies takes these,
     so that an artifact is exactly what its name says.
     """
 
     page: Page
     project: Project
     inputs: Inputs
-    contents: Mapping[Path, bytes]
+    contents: Mapping[Path, Content]
     output: Path
     scratch: Path
     time_limit_seconds: float

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqserver import __version__
@@ -28,6 +28,7 @@ from tqserver.build.runtimes.go_sources import (
     package_of,
     packages_needed,
     parents_within,
+    source_of,
 )
 from tqserver.host import reading
 from tqserver.model.errors import BuildError, Location, ToolchainMissing
@@ -94,7 +95,7 @@ class GoRuntime:
         alone = Module.above(directory, job.project.root) is None
         if alone:
             flags.append(f"-overlay={_overlay(job, toolchain)}")
-            environment |= {"GOWORK": "off", **_without_c(job.contents)}
+            environment |= {"GOWORK": "off", **_without_c(job.inputs.files)}
         done = await run(
             [str(toolchain), "build", *flags, *_targets(job)],
             cwd=directory,
@@ -170,10 +171,10 @@ def _flags(mode: str) -> list[str]:
     return flags if mode == "prod" else [*flags, "-ldflags=-s -w"]
 
 
-def _without_c(contents: Mapping[Path, bytes]) -> dict[str, str]:
+def _without_c(files: Iterable[Path]) -> dict[str, str]:
     """A page of standard packages only needs no C library, and links 40 ms faster without."""
-    sources = (content for file, content in contents.items() if is_source(file.name))
-    if "CGO_ENABLED" in os.environ or any("C" in imports_of(source) for source in sources):
+    sources = (file for file in files if is_source(file.name))
+    if "CGO_ENABLED" in os.environ or any("C" in imports_of(source_of(source)) for source in sources):
         return {}
     return {"CGO_ENABLED": "0"}
 

@@ -128,7 +128,7 @@ def _imported(module: Module, files: list[Path]) -> set[Path]:
     found: set[Path] = set()
     for file in files:
         if is_source(file.name):
-            found.update(filter(None, map(module.directory_of, imports_of(_bytes(file)))))
+            found.update(filter(None, map(module.directory_of, imports_of(source_of(file)))))
     return found
 
 
@@ -145,7 +145,7 @@ def _package_files(package: Path) -> list[Path]:
         for entry in entries
         if entry.is_file() and not is_ignored(entry.name) and not entry.name.endswith("_test.go")
     ]
-    if any(is_source(file.name) and _EMBEDS.search(_bytes(file)) for file in files):
+    if any(is_source(file.name) and _EMBEDS.search(source_of(file)) for file in files):
         files += [Path(top, name) for top, _, names in os.walk(package) for name in names if top != str(package)]
     return files
 
@@ -157,7 +157,7 @@ def _is_module(directory: Path) -> bool:
 def _directives(file: Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the verb and the words of each line of a go.mod or go.work, those in blocks as if they stood alone."""
     block = ""
-    for line in _bytes(file).decode(errors="replace").splitlines():
+    for line in source_of(file).decode(errors="replace").splitlines():
         words = [token.strip('"`') for token in _TOKEN.findall(line) if not token.startswith("//")]
         if not words:
             continue
@@ -184,7 +184,8 @@ def _place(directory: Path, name: str) -> Path:
     return Path(os.path.normpath(directory / name))
 
 
-def _bytes(file: Path) -> bytes:
+def source_of(file: Path) -> bytes:
+    """Return the text of a source file. Raises :class:`~tqserver.model.errors.PageError` or :class:`Unsettled`."""
     try:
         return reading.read(file, LARGEST_SOURCE_BYTES)
     except FileNotFoundError:

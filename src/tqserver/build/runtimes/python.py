@@ -5,12 +5,12 @@ A revision so stays what it was, whatever happens to the files afterwards (``doc
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqserver import __version__
+from tqserver.build.contents import copy_contents
 from tqserver.build.files import page_files
 from tqserver.build.runtimes.base import Inputs, Job, Launch, Project, Requirement, Runtime
 from tqserver.model.pages import Page
@@ -35,14 +35,7 @@ class PythonRuntime:
 
     async def build(self, job: Job) -> None:
         """Copy the page's files, with the bytes that the digest saw."""
-        top = Path(job.page.directory)
-        for file, content in job.contents.items():
-            if file.is_relative_to(top):
-                copy = job.output / file.relative_to(top)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                copy.write_bytes(content)
-                if os.access(file, os.X_OK):
-                    copy.chmod(0o755)
+        await copy_contents(job.contents, Path(job.page.directory), job.output)
 
     def launch(self, page: Page, artifact: Path) -> Launch:
         """Forked from a zygote."""
