@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.build.conftest import PageOf, Write
+from tqserver.build import files
 from tqserver.build.contents import read_contents
 from tqserver.build.files import Unfinished, Unsettled, page_files
 from tqserver.build.fingerprint import digest_of
@@ -77,16 +78,16 @@ async def test_shared_files_count_and_one_that_is_gone_does_not(page: Page, pipe
 
 
 async def test_mode_and_facts_count_and_order_does_not(page: Page, project: Project) -> None:
-    files = page_files(page)
-    contents = await read_contents(files)
+    found = page_files(page)
+    contents = await read_contents(found)
     shuffled = list(contents.items())
     random.Random(1).shuffle(shuffled)
 
     def digest(facts: dict[str, str], where: Project = project) -> str:
-        return digest_of(page, where, Inputs(files, facts), contents)
+        return digest_of(page, where, Inputs(found, facts), contents)
 
     assert digest({"b": "1", "a": "2"}) == digest_of(
-        page, project, Inputs(files[::-1], {"a": "2", "b": "1"}), dict(shuffled)
+        page, project, Inputs(found[::-1], {"a": "2", "b": "1"}), dict(shuffled)
     )
     assert len({digest({}), digest({"go": "1"}), digest({"go": "2"})}) == 3
     assert digest({}) != digest({}, Project(project.root, "prod"))
@@ -122,6 +123,10 @@ async def test_links_are_followed_to_what_they_name_now(page: Page, pipeline: Pi
         (".", "leads back to a directory above"),
         ("loop", "leads back to itself"),
         ("nothing", "leads nowhere"),
+        ("/", "leads back to a directory above"),
+        ("../..", "leads back to a directory above"),
+        ("/proc", "the kernel's own files"),
+        ("/proc/kmsg", "the kernel's own files"),
     ],
 )
 async def test_a_bad_link_is_named(page: Page, pipeline: Pipeline, target: str, said: str) -> None:
@@ -129,6 +134,20 @@ async def test_a_bad_link_is_named(page: Page, pipeline: Pipeline, target: str, 
     with pytest.raises(PageError, match=said) as caught:
         await pipeline.read(page, [])
     assert caught.value.remedy and "loop" in str(caught.value.location)
+
+
+def test_a_page_has_an_end(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_FILES", 2)
+    assert len(page_files(page)) == 2
+    Path(page.directory, "more.txt").touch()
+    with pytest.raises(PageError, match="more than 2 files") as caught:
+        page_files(page)
+    assert caught.value.remedy
+    Path(page.directory, "more.txt").unlink()
+    Path(page.directory, *["deep"] * 300).mkdir(parents=True)
+    with pytest.raises(PageError, match="more than 100 deep") as caught:
+        page_files(page)
+    assert caught.value.remedy
 
 
 @pytest.mark.skipif(
@@ -166,10 +185,10 @@ def test_a_name_that_is_no_text_is_named(page: Page) -> None:
 
 
 async def test_what_vanishes_is_looked_at_again(page: Page, root: Path) -> None:
-    files = page_files(page)
+    found = page_files(page)
     (root / "pages/a/helper.py").unlink()
     with pytest.raises(Unsettled):
-        await read_contents(files)
+        await read_contents(found)
     (root / "pages/a").rename(root / "pages/b")
     with pytest.raises(Unsettled):
         page_files(page)

@@ -156,6 +156,18 @@ def link_to_the_directory_above(pages: Path) -> None:
     (pages / "bad/up").symlink_to(pages)
 
 
+def link_to_everything(pages: Path) -> None:
+    (pages / "bad").symlink_to("/")
+
+
+def link_to_the_kernel(pages: Path) -> None:
+    (pages / "bad").symlink_to("/proc")
+
+
+def link_to_half_the_machine(pages: Path) -> None:
+    (pages / "bad").symlink_to("/usr")
+
+
 def name_is_not_utf8(pages: Path) -> None:
     directory = os.fsencode(pages) + b"/bad\xff"
     os.mkdir(directory)
@@ -178,7 +190,8 @@ def file_has_a_nul(pages: Path) -> None:
     "make",
     [
         empty_directory, dangling_link, pipe_for_a_file, entry_is_a_directory, link_to_itself,
-        link_to_the_directory_above, name_is_not_utf8, file_is_not_utf8, file_has_a_nul,
+        link_to_the_directory_above, link_to_everything, link_to_the_kernel, link_to_half_the_machine,
+        name_is_not_utf8, file_is_not_utf8, file_has_a_nul,
     ],
     ids=lambda make: make.__name__,
 )  # fmt: skip
@@ -217,6 +230,24 @@ def test_an_unreadable_file(server: Server) -> None:
     assert failed["remedy"]
     (server.root / "pages/bad/main.py").chmod(0o644)
     server.wait_body("/bad", "secret")
+
+
+def test_a_link_to_where_the_server_may_not_look(server: Server) -> None:
+    """It neither breaks the watcher nor prints past the log."""
+    server.page("ok", sources.plain("ok"))
+    hidden = server.write("hidden/deep/secret.txt", "")
+    hidden.parents[1].chmod(0)
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    server.expect_errors("page.failed")
+    server.start(wrapper=drop)
+    server.wait_body("/ok", "ok")
+    (server.root / "pages/ok/link").symlink_to(hidden)
+    failed = server.wait_log("page.failed", page="ok")
+    assert failed["remedy"]
+    hidden.parents[1].chmod(0o755)
+    server.edit("pages/ok/main.py", sources.plain("mended"))
+    server.wait_body("/ok", "mended")
+    assert "Traceback" not in server.terminal
 
 
 def test_a_page_yaml_that_would_be_waited_for(server: Server) -> None:

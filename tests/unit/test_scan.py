@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tqserver.control import scan as scanning
 from tqserver.control.scan import differences, is_edit, scan
 from tqserver.host.mounts import shared_devices, shares_among
 
@@ -28,6 +29,29 @@ def test_a_walk_follows_links_and_cuts_loops(tmp_path: Path) -> None:
     (tree / "nowhere").symlink_to("missing")
     expected = {".", "a", "a/main.py", "again", "again/main.py", "linked", "linked/x.py", "self", "nowhere"}
     assert paths(tree) == expected
+
+
+def test_a_walk_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scanning, "MOST_FILES", 5)
+    tree, outside = tmp_path / "pages", tmp_path / "outside"
+    (tree / "a").mkdir(parents=True)
+    outside.mkdir()
+    for number in range(10):
+        (outside / f"{number}.py").touch()
+        (tree / f"{number}.py").touch()
+    for name, target in {"root": "/", "project": str(tmp_path), "proc": "/proc", "large": str(outside)}.items():
+        (tree / "a" / name).symlink_to(target)
+    (tree.joinpath(*["deep"] * 300)).mkdir(parents=True)
+    found = paths(tree)
+    own = {path for path in found if not path.startswith(("a/large/", "deep"))}
+    assert own == {".", "a", "a/large", *(f"{number}.py" for number in range(10))}
+    assert sum(path.startswith("a/large/") for path in found) == 5
+    assert max(path.count("deep") for path in found) == scanning.DEEPEST
+
+
+def test_a_link_that_is_looked_at_by_itself_is_held_to_the_same(tmp_path: Path) -> None:
+    (tmp_path / "root").symlink_to("/")
+    assert list(scanning.walk(str(tmp_path / "root"), above=[str(tmp_path)])) == []
 
 
 def test_what_is_no_part_of_a_page_is_not_looked_at(tmp_path: Path) -> None:

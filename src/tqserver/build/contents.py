@@ -105,7 +105,7 @@ def _content_of(file: Path, most_bytes: int, *, hold: bool, check: Check) -> Con
                 if hold:
                     held.append(piece)
     except (FileNotFoundError, NotADirectoryError):
-        if file.is_symlink():
+        if os.path.islink(file):
             raise refused(file, "the symbolic link leads nowhere", "mend or remove it") from None
         raise Unsettled(f"{file} has vanished") from None
     except OSError as error:

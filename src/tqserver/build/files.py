@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Set
 from fnmatch import fnmatch
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from tqserver.host import reading
@@ -36,9 +37,12 @@ _IGNORED = (
     "*-wal",
     "*-shm",
 )
+_LEADS_BACK = "the symbolic link leads back to a directory above it"
 _IGNORED_DIRECTORIES = frozenset({"__pycache__", "node_modules", PUBLIC})
 
 
+DEEPEST = 100  # directories in one another
+MOST_FILES = 10_000  # of a page, and of what one symbolic link leads to
 LARGEST_SOURCE_BYTES = 2**24  # of what is read whole: code
 
 
@@ -60,20 +64,47 @@ def is_ignored(name: str) -> bool:
     return name in _IGNORED_DIRECTORIES or any(fnmatch(name, pattern) for pattern in _IGNORED)
 
 
+def leads_astray(link: str) -> str:
+    """Tell why a symbolic link to a directory is not followed: empty if it may be.
+
+    Who links to ``/`` would have the whole machine read, and ``/proc`` has no end.
+    """
+    directory = os.path.dirname(link)
+    try:
+        real, here = os.path.realpath(link), os.path.realpath(directory)
+    except OSError as error:  # of a link in /proc
+        return f"the symbolic link cannot be followed: {error.strerror}"
+    if reading.is_of_the_system(real):
+        return "the symbolic link leads to the kernel's own files"
+    above = real.rstrip("/") + "/"
+    if any(f"{place}/".startswith(above) for place in (directory, here)):
+        return _LEADS_BACK
+    return ""
+
+
 def page_files(page: Page) -> list[Path]:
     """Return the files below a page's directory that belong to it, in order.
 
     Symbolic links are followed. Raises :class:`PageError`, or :class:`Unsettled` if directories vanish.
     """
     nested = {f"{page.directory}/{name}" for name in page.nested}
-    return list(_files_below(page.directory, nested, ()))
+    files = list(islice(_files_below(page.directory, nested, ()), MOST_FILES + 1))
+    if len(files) > MOST_FILES:
+        raise refused(
+            page.directory,
+            f"it has more than {MOST_FILES} files",
+            "move what is not code out of pages/, or into the page's public/ if clients fetch it",
+        )
+    return files
 
 
 def _files_below(directory: str, nested: Set[str], above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
     """Yield the files below a directory; ``above`` are the identities of those on the way to it."""
     here = _identity(directory)
     if here in above:
-        raise refused(directory, "the symbolic link leads back to a directory above it", "remove the link")
+        raise refused(directory, _LEADS_BACK, "remove the link")
+    if len(above) > DEEPEST:
+        raise refused(directory, f"directories are nested more than {DEEPEST} deep", "nest them less, or remove them")
     try:
         with os.scandir(directory) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -85,10 +116,12 @@ def _files_below(directory: str, nested: Set[str], above: tuple[tuple[int, int],
         if is_ignored(entry.name) or entry.path in nested:
             continue
         _check_name(directory, entry.name)
-        if _is_directory(entry):
-            yield from _files_below(entry.path, nested, (*above, here))
-        else:
+        if not _is_directory(entry):
             yield Path(entry.path)
+            continue
+        if entry.is_symlink() and (wrong := leads_astray(entry.path)):
+            raise refused(entry.path, wrong, "remove the link")
+        yield from _files_below(entry.path, nested, (*above, here))
 
 
 def _identity(directory: str) -> tuple[int, int]:

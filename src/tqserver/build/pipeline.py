@@ -71,7 +71,7 @@ class Pipeline:
         Raises :class:`~tqserver.model.errors.PageError`, :class:`Unsettled` if files vanish meanwhile, or
         :class:`Unfinished` if the entry file is empty.
         """
-        present = tuple(file for file in shared if file.is_file())
+        present = tuple(file for file in shared if os.path.isfile(file))
         inputs = self._runtimes[page.runtime].inputs(page, self._project, present)
         contents = await read_contents(inputs.files)
         _check_entry(Path(page.directory, page.entry), contents)

@@ -10,11 +10,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tqserver.build.files import DEEPEST, leads_astray
 from tqserver.build.registry import detect
 from tqserver.model.errors import HostError, Location, PageError, RouteConflict
 from tqserver.model.pages import PUBLIC, Page, is_hidden
 from tqserver.model.routing import Pattern, conflicts
 
+MOST_LINKED = 1000  # directories that one symbolic link leads to
 _NEVER_PAGES = frozenset({PUBLIC, "node_modules", "__pycache__"})
 
 
@@ -48,28 +50,27 @@ def discover(root: Path) -> Discovery:
     return found
 
 
+class _TooMany(Exception):
+    """A symbolic link leads to more directories than anybody means."""
+
+
 class _Scan:
     """One walk over the tree."""
 
     def __init__(self, root: Path, found: Discovery) -> None:
         self._root = root
         self._found = found
+        self._left: int | None = None  # directories that a link may still lead to, within one
 
     def directory(self, path: Path, segments: tuple[str, ...], above: frozenset[str]) -> bool:
         """Scan a directory and those below; tell whether a page is among them."""
         name = "/".join(segments)
-        real = os.path.realpath(path)
-        if real in above:
-            self._problem(
-                name,
-                PageError(
-                    f"{path} is a symbolic link to a directory that contains it",
-                    remedy="remove the link",
-                    location=Location(str(path)),
-                ),
-            )
-            return True
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise _TooMany
         try:
+            real = os.path.realpath(path)
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as error:
             self._problem(
@@ -81,11 +82,16 @@ class _Scan:
                 ),
             )
             return True
+        if wrong := self._without_end(real, segments, above):
+            message, remedy = wrong
+            self._problem(name, PageError(message, remedy=remedy, location=Location(str(path))))
+            return True
         is_page = bool(segments) and self._page(path, name, entries)
         has_pages = False
         for entry in entries:
             if self._is_candidate(entry, name):
-                has_pages |= self.directory(path / entry.name, (*segments, entry.name), above | {real})
+                follow = self._linked if entry.is_symlink() else self.directory
+                has_pages |= follow(path / entry.name, (*segments, entry.name), above | {real})
         if segments and not entries:
             self._problem(
                 name,
@@ -96,6 +102,40 @@ class _Scan:
                 ),
             )
         return is_page or has_pages
+
+    def _without_end(self, real: str, segments: tuple[str, ...], above: frozenset[str]) -> tuple[str, str] | None:
+        """Return what is wrong with a directory, and the remedy, if what is below it has no end."""
+        if real in above:
+            return "the symbolic link leads back to a directory above it", "remove the link"
+        if len(segments) > DEEPEST:
+            return f"directories are nested more than {DEEPEST} deep", "nest them less, or remove them"
+        return None
+
+    def _linked(self, path: Path, segments: tuple[str, ...], above: frozenset[str]) -> bool:
+        """Scan what a symbolic link leads to, if it is not half the machine: what else is there is scanned anyway."""
+        name, link = "/".join(segments), Location(str(path))
+        if wrong := leads_astray(str(path)):
+            self._problem(name, PageError(wrong, remedy="remove the link", location=link))
+            return True
+        if self._left is not None:  # within another link, whose bound holds
+            return self.directory(path, segments, above)
+        self._left = MOST_LINKED
+        try:
+            return self.directory(path, segments, above)
+        except _TooMany:
+            self._forget_below(name)
+            message = f"the symbolic link leads to more than {MOST_LINKED} directories, each of which might be a page"
+            remedy = "remove it, or let its name begin with _ if there are no pages in it"
+            self._problem(name, PageError(message, remedy=remedy, location=link))
+            return True
+        finally:
+            self._left = None
+
+    def _forget_below(self, name: str) -> None:
+        below = [page for page in self._found.pages if page == name or page.startswith(name + "/")]
+        for page in below:
+            del self._found.pages[page]
+        self._found.problems[:] = [each for each in self._found.problems if not each.page.startswith(name + "/")]
 
     def _is_candidate(self, entry: os.DirEntry[str], above: str) -> bool:
         if is_hidden(entry.name) or entry.name in _NEVER_PAGES:

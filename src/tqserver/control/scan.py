@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
-from tqserver.build.files import is_ignored
+from tqserver.build.files import DEEPEST, MOST_FILES, is_ignored, leads_astray
 
 
 class Signature(NamedTuple):
@@ -39,19 +40,31 @@ Scan = Mapping[str, Signature]
 def walk(top: str, above: Iterable[str] = ()) -> Iterator[Entry]:
     """Yield ``top`` and everything below it that is not ignored, a directory before it is listed.
 
-    Symbolic links are followed, but not to a directory that contains them; ``above`` names directories that contain
-    ``top``. A link that leads nowhere is yielded as itself. What cannot be read is left out.
+    Symbolic links are followed, but not to a directory that contains them, nor without end; ``above`` names directories
+    that contain ``top``. A link that leads nowhere is yielded as itself. What cannot be read is left out, and what is
+    refused as part of a page: discovery and the page say so.
     """
     try:
         status = os.stat(top)
     except OSError:
         return
     containing = frozenset(_identity(path) for path in above)
-    yield Entry(top, status, os.path.islink(top))
-    yield from _below(top, containing | {(status.st_dev, status.st_ino)})
+    is_link = os.path.islink(top)
+    if is_link and containing and stat.S_ISDIR(status.st_mode) and leads_astray(top):
+        return
+    yield Entry(top, status, is_link)
+    yield from _in(Entry(top, status, is_link), containing)
+
+
+def _in(directory: Entry, containing: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    """Yield what is below a directory: of one that a link leads to, as much as may be part of a page."""
+    below = _below(directory.path, containing | {(directory.status.st_dev, directory.status.st_ino)})
+    return islice(below, MOST_FILES if directory.is_link else None)
 
 
 def _below(directory: str, containing: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    if len(containing) > DEEPEST:
+        return
     try:
         with os.scandir(directory) as listed:
             entries = [entry for entry in listed if not is_ignored(entry.name)]
@@ -62,12 +75,12 @@ def _below(directory: str, containing: frozenset[tuple[int, int]]) -> Iterator[E
             status = _leads_to(entry)
         except FileNotFoundError:
             continue
-        identity = status.st_dev, status.st_ino
-        if stat.S_ISDIR(status.st_mode) and identity in containing:
-            continue
-        yield Entry(entry.path, status, entry.is_symlink())
-        if stat.S_ISDIR(status.st_mode):
-            yield from _below(entry.path, containing | {identity})
+        found = Entry(entry.path, status, entry.is_symlink())
+        if not stat.S_ISDIR(status.st_mode):
+            yield found
+        elif (status.st_dev, status.st_ino) not in containing and not (found.is_link and leads_astray(found.path)):
+            yield found
+            yield from _in(found, containing)
 
 
 def _leads_to(entry: os.DirEntry[str]) -> os.stat_result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -124,7 +125,7 @@ class Site:
         """These paths changed: see which pages that concerns, or makes, or ends."""
         pages = [reconciler.page for reconciler in self.reconcilers.values()]
         inside = [path for path in paths if Path(path).is_relative_to(self._directory)]
-        if any(needs_discovery(path, pages, exists=Path(path).is_file()) for path in inside):
+        if any(needs_discovery(path, pages, exists=os.path.isfile(path)) for path in inside):
             self.rediscover()
         pages = [reconciler.page for reconciler in self.reconcilers.values()]
         for path in paths:

@@ -65,6 +65,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Serve until a signal says stop."""
+        asyncio.get_running_loop().set_exception_handler(_callback_failed)
         self._prepare()
         try:
             await self._serve()
@@ -354,6 +355,11 @@ class Supervisor:
         self._rundir.close()
         log.info("server.stopped")
         tap(None)
+
+
+def _callback_failed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """A defect of ours in a callback: in the log with its traceback, and nowhere else."""
+    log.critical("callback.failed", message=context.get("message"), exc_info=context.get("exception"))
 
 
 def not_in_force(config: Config) -> list[str]:

@@ -130,7 +130,10 @@ class TreeEvents:
     def _add_link(self, link: str) -> None:
         """A file's events are those of the directory that it is in: watch that of the link's target too."""
         self._drop_link(link)
-        target = os.path.realpath(link)
+        try:
+            target = os.path.realpath(link)
+        except OSError:  # a link in /proc, or one that has just gone
+            return
         self._links[link] = target
         self._stands_for[target].add(link)
         self._try_add(os.path.dirname(target))
