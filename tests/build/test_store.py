@@ -77,6 +77,7 @@ def test_a_directory_outside_the_project_is_shared_by_projects(tmp_path: Path) -
     one, two = tmp_path / "one", tmp_path / "two"
     assert store_directory(one, None, one / ".tqserver") == one / ".tqserver" / "store"
     assert store_directory(one, "temp", one / ".tqserver") == one / "temp" / "store"
+    assert store_directory(one, "../temp", one) != store_directory(two, "../temp", two)
     shared = {store_directory(project, str(tmp_path / "shared"), project) for project in (one, two)}
     assert len(shared) == 2 and all(path.is_relative_to(tmp_path / "shared") for path in shared)
 

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tqserver.host.private import private_directory
 from tqserver.model.errors import HostError
 
 _SCRATCH = "scratch-"
@@ -22,23 +23,22 @@ def store_directory(project: Path, temp_dir: str | None, otherwise: Path) -> Pat
     Outside the project that may be a directory that others are given too, so there each project has one of its own:
     what one does not refer to must not vanish under another.
     """
-    top = project / temp_dir if temp_dir else otherwise
-    if not top.is_relative_to(project):
-        top /= "tqserver-" + hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
-    return top / "store"
+    top = Path(os.path.normpath(project / temp_dir)) if temp_dir else otherwise
+    if top.is_relative_to(project):
+        return top / "store"
+    return top / ("tqserver-" + hashlib.sha256(os.fsencode(project)).hexdigest()[:16])
 
 
 class Store:
-    """A directory of artifacts: ``ab/abcdef.../``. Raises :class:`HostError` if it cannot be made."""
+    """A directory of artifacts: ``ab/abcdef.../``. Raises :class:`HostError` if it cannot be made, or is another's."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise HostError(
-                f"cannot use the store {root}: {error.strerror}", remedy="set workers.temp_dir to a directory"
-            ) from error
+            private_directory(root)
+        except HostError as error:
+            remedy = f"{error.remedy}; or set workers.temp_dir to another directory"
+            raise HostError(error.message, remedy=remedy) from error
 
     def path_of(self, digest: str) -> Path:
         """Return where the artifact of this digest is or would be."""

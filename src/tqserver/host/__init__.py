@@ -18,5 +18,6 @@ limits    what the kernel allows a process
 reading   files that users write, opened without waiting and read within a bound
 ports     the pool that PORT is taken from
 log       the server's own log, and the files that workers' output goes to
+private   directories that nobody else may write to
 rundir    .tqserver/: the lock, the sockets, and the sweep of what a crash left
 """

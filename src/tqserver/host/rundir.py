@@ -18,10 +18,10 @@ import hashlib
 import os
 import secrets
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 
+from tqserver.host.private import private_directory
 from tqserver.host.process import kill_all_with
 from tqserver.model.errors import HostError
 from tqserver.wire.messages import Identity
@@ -61,8 +61,8 @@ class RunDirectory:
             self._register(self._instances())
             self.sockets = self._socket_directory(project)
             return
+        private_directory(self.root)
         try:
-            self.root.mkdir(mode=0o700, exist_ok=True)
             self.lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise HostError(
@@ -112,15 +112,10 @@ class RunDirectory:
         if len(os.fsencode(directory)) + _LONGEST_SOCKET_NAME > _SOCKET_PATH_LIMIT:
             digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:16]
             directory = Path(tempfile.gettempdir()) / f"tqserver-{os.getuid()}-{digest}"
-        if directory.is_symlink():
-            raise HostError(f"{directory} is a symbolic link", remedy="remove it")
-        if directory.exists():
-            owner = directory.stat()
-            if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode):
-                raise HostError(f"{directory} belongs to somebody else", remedy="remove it")
-            if fresh:
-                shutil.rmtree(directory)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        private_directory(directory)
+        if fresh:
+            shutil.rmtree(directory)
+            private_directory(directory)
         own = directory / self.instance
         own.mkdir(mode=0o700)
         return own
