@@ -178,3 +178,8 @@ def test_a_file_that_is_no_text_is_refused_and_not_waited_for(
     with pytest.raises(HostError, match=said) as caught:
         ConfigFile(tmp_path, Path("server.yaml"), {}).read()
     assert caught.value.remedy and "server.yaml" in caught.value.message
+
+
+def test_the_name_of_a_variable_has_no_nul() -> None:
+    with pytest.raises(ConfigError, match="the name of a variable"):
+        load_text('workers: {default: {env: {"a\\0b": x}}}', "f.yaml", {})

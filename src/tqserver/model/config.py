@@ -167,7 +167,11 @@ class WorkerSettings:
         10, kinds.Number(0), "Deaths within the restart period after which a page is given up; 0 is never."
     )
     restart_period_seconds: float = setting(300, kinds.seconds(1), "Time in which those deaths are counted.")
-    env: Mapping[str, str] = setting({}, MappingOf(kinds.Text()), "Environment variables of a worker.")
+    env: Mapping[str, str] = setting(
+        {},
+        MappingOf(kinds.EnvName(), kinds.EnvValue()),
+        "Environment variables of a worker, beside those that it gets.",
+    )
     user: str = setting(
         "",
         kinds.User(),

@@ -48,7 +48,7 @@ class Given:
             return kind.read(scalar)
         except Wrong as wrong:
             self.wrong.add(key)
-            message = f"{dotted(key)}: expected {wrong.expected}, got {scalar}"
+            message = f"{dotted(key)}: expected {wrong.expected}, got {wrong.got or scalar}"
             self.problem(place, message, wrong.remedy)
             return None
 
@@ -130,18 +130,25 @@ class _FileReader:
         if isinstance(kind, ListOf):
             return tuple(self._scalar(item, kind.item, key) for item in self._items(node, kind, key))
         if isinstance(kind, MappingOf):
-            return {
-                name: self._scalar(value, kind.item, (*key, name)) for name, _, value in self._once_each(node, key, str)
-            }
+            return self._mapping(node, kind, key)
         return self._scalar(node, kind, key)
+
+    def _mapping(self, node: yaml.Node, kind: MappingOf, key: Key) -> dict[str, Any]:
+        if isinstance(node, yaml.ScalarNode) and not _is_null(node):
+            self._wrong(node, key, f"{dotted(key)}: expected a mapping of keys to values, got a single value")
+            return {}
+        read = {}
+        for name, place, value in self._once_each(node, key, str):
+            self._given.read((*key, name), kind.names, Scalar("str", name), place)
+            read[name] = self._scalar(value, kind.item, (*key, name))
+        return read
 
     def _scalar(self, node: yaml.Node, kind: Kind, key: Key) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             self._unexpected(node, "a single value", key)
         elif node.tag not in _TAGS:
-            self._given.wrong.add(key)
-            self._given.problem(
-                self._place(node), f"{dotted(key)}: the tag {node.tag} has no meaning here", "remove it"
+            self._wrong(
+                node, key, f"{dotted(key)}: a tag (!) has no meaning here", "remove it, or put the text in quotes"
             )
         else:
             scalar = Scalar(node.tag.removeprefix(_TAG), node.value)
@@ -207,9 +214,12 @@ class _FileReader:
         return ()
 
     def _unexpected(self, node: yaml.Node, expected: str, key: Key) -> None:
-        self._given.wrong.add(key)
         where = f"{dotted(key)}: " if key else ""
-        self._given.problem(self._place(node), f"{where}expected {expected}, got {_shown(node)}")
+        self._wrong(node, key, f"{where}expected {expected}, got {_shown(node)}")
+
+    def _wrong(self, node: yaml.Node, key: Key, message: str, remedy: str = "") -> None:
+        self._given.wrong.add(key)
+        self._given.problem(self._place(node), message, remedy)
 
     def _place(self, node: yaml.Node) -> Location:
         return place_of(self._file, node.start_mark)

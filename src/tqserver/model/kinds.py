@@ -25,16 +25,19 @@ _UNITS = {
 }  # fmt: skip
 _GO_MEMORY = re.compile(r"[0-9]+(?:B|KiB|MiB|GiB|TiB)?|off")  # of the Go package runtime, GOMEMLIMIT
 _ADDRESS_HOST = re.compile(r"\[[0-9A-Fa-f:.]+\]|[^\[\]:\s/]*")
+_OWN_PREFIX = "TQ_"
+_OWN_NAMES = ("PORT", "ROUTE", "NOTIFY_SOCKET")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 class Wrong(Exception):
-    """The value is not of the kind. ``expected`` completes "expected ..."."""
+    """The value is not of the kind. ``expected`` completes "expected ..."; ``got``, if it is given, "got ..."."""
 
-    def __init__(self, expected: str, remedy: str = "") -> None:
+    def __init__(self, expected: str, remedy: str = "", got: str = "") -> None:
         super().__init__(expected)
         self.expected = expected
         self.remedy = remedy
+        self.got = got
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,38 @@ class User:
         user, colon, group = scalar.text.partition(":")
         if scalar.text and (not user or (colon and not group)):
             raise Wrong("a user", 'write it as "www-data" or "www-data:www-data"')
+        return scalar.text
+
+
+@dataclass(frozen=True, slots=True)
+class EnvValue:
+    """The value of an environment variable: any text but one with a NUL. It may be a password, so it is never shown."""
+
+    name: str = "text"
+
+    def read(self, scalar: Scalar) -> str:
+        """Return the text. Numbers, booleans and dates are refused, for YAML may have changed them."""
+        if scalar.type != "str":
+            if scalar.type == "null":
+                raise Wrong("a text", "give it a value, or remove the line")
+            raise Wrong("a text", "put it in quotes", got=f"a value of type {scalar.type}, not shown")
+        if "\0" in scalar.text:
+            raise Wrong("a text without NUL", "remove the NUL", got="one with NUL, not shown")
+        return scalar.text
+
+
+@dataclass(frozen=True, slots=True)
+class EnvName:
+    """The name of an environment variable that is not one by which the server tells a worker its place."""
+
+    name: str = "variable"
+
+    def read(self, scalar: Scalar) -> str:
+        """Return the name."""
+        if not scalar.text or "=" in scalar.text or "\0" in scalar.text:  # environ(7)
+            raise Wrong("the name of a variable", "write NAME: value")
+        if scalar.text.startswith(_OWN_PREFIX) or scalar.text in _OWN_NAMES:
+            raise Wrong("a variable that is not the server's own", "it is set for each worker; remove the line")
         return scalar.text
 
 
@@ -295,8 +330,9 @@ class ListOf:
 
 @dataclass(frozen=True, slots=True)
 class MappingOf:
-    """A mapping from names to values of one kind."""
+    """A mapping from names of one kind to values of another."""
 
+    names: Kind
     item: Kind
 
     @property
