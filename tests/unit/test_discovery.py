@@ -58,6 +58,19 @@ def test_a_link_that_leads_to_half_the_machine_takes_nothing_else_along(
     assert discover(pages).problems == []
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a\nFAKE", "a\\nFAKE"), ("a\x1b[31m", "a\\x1b[31m"), ("a\x7f", "a\\x7f"), ("a\u202eb", "a\\u202eb")],
+)
+def test_a_name_that_would_move_the_cursor_is_refused_and_spelled_out(pages: Path, name: str, shown: str) -> None:
+    (pages / name).mkdir()
+    (pages / name / "main.py").touch()
+    found = discover(pages)
+    assert set(found.pages) == {"ok"}
+    problem = found.problems[0]
+    assert problem.page == shown and str(problem.error).isprintable() and problem.error.remedy == "rename it"
+
+
 def test_a_ladder_without_end_is_named(pages: Path) -> None:
     pages.joinpath(*["deep"] * 300).mkdir(parents=True)
     found = discover(pages)

@@ -15,6 +15,7 @@ from tqserver.build.registry import detect
 from tqserver.model.errors import HostError, Location, PageError, RouteConflict
 from tqserver.model.pages import PUBLIC, Page, is_hidden
 from tqserver.model.routing import Pattern, conflicts
+from tqserver.model.text import one_line
 
 MOST_LINKED = 1000  # directories that one symbolic link leads to
 _NEVER_PAGES = frozenset({PUBLIC, "node_modules", "__pycache__"})
@@ -164,6 +165,16 @@ class _Scan:
                 f"{above}/{shown}".lstrip("/"),
                 PageError(
                     f"the directory name {shown!r} is not valid UTF-8, so no URL can name it",
+                    remedy="rename it",
+                    location=Location(f"{Path(entry.path).parent}/{shown}"),
+                ),
+            )
+            return False
+        if (shown := one_line(entry.name)) != entry.name:
+            self._problem(
+                f"{above}/{shown}".lstrip("/"),
+                PageError(
+                    f"the directory name {shown} has control characters",
                     remedy="rename it",
                     location=Location(f"{Path(entry.path).parent}/{shown}"),
                 ),

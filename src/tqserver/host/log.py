@@ -7,11 +7,13 @@ opened again on request (pitfall 27).
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -19,11 +21,13 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from tqserver.host import clock
+from tqserver.model.text import many_lines, one_line
 
 Logger = FilteringBoundLogger
 Tap = Callable[[Mapping[str, Any], str], None]
 _OUTPUT_LINES_KEPT = 50
 _LONGEST_LINE = 64 * 1024
+_LONGEST_NAME_BYTES = 160  # of the 255 that a file's name may have (NAME_MAX): the template has the rest
 
 
 class DatedFile:
@@ -92,7 +96,21 @@ def page_log(project: Path, template: str | None, page: str) -> DatedFile | None
     """Return the file that the output of a page's workers goes to; None if the configuration wants none."""
     if not template:
         return None
-    return DatedFile(project / os.path.expanduser(template), {"path": page.replace("/", "_")})
+    return DatedFile(project / os.path.expanduser(template), {"path": _file_name(page)}, partial(_say_lost, page))
+
+
+def _file_name(page: str) -> str:
+    """Return a page's name as part of a file's: of two pages never the same, since no directory begins with _."""
+    name = page.replace("_", "__").replace("/", "_")
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME_BYTES:
+        return name
+    digest = hashlib.blake2b(encoded, digest_size=8).hexdigest()
+    return encoded[: _LONGEST_NAME_BYTES - len(digest) - 1].decode(errors="ignore") + "~" + digest
+
+
+def _say_lost(page: str, what: str) -> None:
+    get_logger("log").warning("output.not_written", page=page, error=what)
 
 
 def _to_stderr(text: str) -> None:
@@ -206,24 +224,24 @@ def for_people(event: Mapping[str, Any], *, colours: bool) -> str:
     fields = dict(event)
     stamp = str(fields.pop("timestamp", ""))[11:19]
     mark, colour = _MARKS.get(str(fields.pop("level", "info")), _MARKS["info"])
-    name = str(fields.pop("event", ""))
+    name = one_line(str(fields.pop("event", "")))
     fields.pop("part", None)
-    below = [str(fields.pop(key)) for key in _MULTILINE if fields.get(key)]
-    rest = " ".join(f"{key}={_short(value)}" for key, value in fields.items() if value not in ("", None))
+    below = [many_lines(str(fields.pop(key))) for key in _MULTILINE if fields.get(key)]
+    rest = " ".join(f"{one_line(key)}={_short(value)}" for key, value in fields.items() if value not in ("", None))
     if colours:
         mark, stamp, rest = f"\x1b[{colour}m{mark}\x1b[0m", f"\x1b[2m{stamp}\x1b[0m", f"\x1b[2m{rest}\x1b[0m"
         name = f"\x1b[1m{name}\x1b[0m"
-    text = f"{stamp} {mark} {name} {rest}".rstrip() + "\n"
+    shown = f"{stamp} {mark} {name} {rest}".rstrip() + "\n"
     for block in below:
-        text += "".join(f"    {line}\n" for line in block.rstrip("\n").split("\n"))
-    return text
+        shown += "".join(f"    {line}\n" for line in block.rstrip("\n").split("\n"))
+    return shown
 
 
 def _short(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.3f}"
-    text = str(value)
-    return f'"{text}"' if " " in text else text
+    shown = one_line(str(value))
+    return f'"{shown}"' if " " in shown else shown
 
 
 def get_logger(name: str) -> Logger:
