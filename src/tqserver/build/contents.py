@@ -153,7 +153,7 @@ def _copy(file: Path, content: Content, copy: Path, check: Check) -> None:
                     break
                 hashed.update(piece)
                 written.write(piece)
-    except FileNotFoundError:
-        raise Unsettled(f"{file} has vanished") from None
+    except (FileNotFoundError, NotADirectoryError, reading.Refused):
+        raise Unsettled(f"{file} is no more what it was") from None
     if size != content.size or hashed.digest() != content.digest:
         raise Unsettled(f"{file} changed while it was copied")
