@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from tqserver.build import contents
 from tqserver.build.pipeline import Pipeline, Source
 from tqserver.build.registry import RUNTIMES
 from tqserver.build.runtimes.base import Project
@@ -595,3 +596,41 @@ async def test_the_last_good_revision_cannot_be_brought_back(tmp_path: Path, tas
     assert (again.row.revision, again.reconciler.state) == (0, PageState.BROKEN)
     assert again.agent.asked.count(2) == 1
     assert len(again.agent.asked) == (2 if trouble == "it does not start either" else 1)
+
+
+@pytest.mark.parametrize("held_bytes", [contents.HELD_BYTES, 1], ids=["small", "large"])
+async def test_a_file_that_a_worker_reads_counts_and_starts_nothing_by_itself(
+    tmp_path: Path, tasks: TaskOwner, monkeypatch: pytest.MonkeyPatch, held_bytes: int
+) -> None:
+    """Large pages are read in a thread: what is told meanwhile, by the worker and by whoever waits, is not lost."""
+    monkeypatch.setattr(contents, "HELD_BYTES", held_bytes)
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    one, two = tmp_path / "one.py", tmp_path / "two.py"
+    one.write_text("1")
+    two.write_text("2")
+    for file in (one, two):  # at once
+        site.agent.running[0].events.files(cast(Any, site.agent.running[0]), [str(file)])
+    await site.until(lambda: all(task.get_name() != "reads.page" for task in asyncio.all_tasks()))
+    assert site.services.journal.of("page").files == {str(one), str(two)}
+    await site.rests()
+    assert site.agent.asked == [1]
+    for file in (one, two):
+        file.write_text("edited")
+        site.reconciler.notify()
+        await site.rests()
+    assert site.agent.asked == [1, 2, 3]
+
+
+async def test_who_asks_while_a_large_page_is_read_is_told_of_what_is_there_now(
+    tmp_path: Path, tasks: TaskOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "HELD_BYTES", 1)
+    site = site_in(tmp_path, tasks)
+    await site.rests()
+    for version in range(1, 6):
+        site.reconciler.notify()  # it reads, and while it does ...
+        await asyncio.sleep(0)
+        site.file.write_text(f"v{version}")
+        await site.rests()
+        assert site.serves == f"v{version}"
