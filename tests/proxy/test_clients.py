@@ -5,12 +5,13 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.proxy.rig import Proxy, Wire, Worker, get, ok, page
 from tqserver.proxy.clients import OWN_DESCRIPTORS, ROOM_SHARE
-from tqserver.wire.messages import Counters, ServerLimits
+from tqserver.wire.messages import Counters, Refused, ServerLimits
 
 MOST = 32
 ASK = b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"  # answered by the proxy
@@ -88,6 +89,21 @@ def test_a_storm_of_connections_leaves_a_proxy_that_serves(small_proxy: Proxy, w
     client = asked(small_proxy).send(get())
     worker.serve(ok())
     assert client.response().status == 200
+
+
+def test_idle_connections_to_workers_give_way_and_no_worker_is_blamed(small_proxy: Proxy, tmp_path: Path) -> None:
+    """With many workers those that are kept for the next request can be all that there are."""
+    workers = [Worker(tmp_path) for _ in range(OWN_DESCRIPTORS + 2 * MOST)]
+    routes = [page(each, name=f"p{each.number}", pattern=f"/{each.number}") for each in workers]
+    small_proxy.route(*routes)
+    client = small_proxy.connect()
+    for each in workers:
+        client.send(get(f"/{each.number}"))
+        each.serve(ok())
+        assert client.response().status == 200
+    assert not small_proxy.has_heard(Refused)
+    for each in workers:
+        each.stop()
 
 
 def test_one_address_has_as_many_as_it_may(own_proxy: Proxy, worker: Worker) -> None:

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tqserver.host.private import private_directory
+from tqserver.host.private import PASSABLE, private_directory
 from tqserver.model.errors import HostError
 
 _SCRATCH = "scratch-"
@@ -77,7 +77,7 @@ class Store:
                 path.chmod(0o755)
             return
         for directory in (self._root, path.parent):
-            directory.chmod(0o711)
+            directory.chmod(PASSABLE)
         for file in path.rglob("*"):
             file.chmod(file.stat().st_mode | (0o555 if file.is_dir() else 0o444))
         os.chown(path, -1, gid)

@@ -12,9 +12,13 @@ from pathlib import Path
 
 from tqserver.model.errors import HostError
 
+PASSABLE = 0o711  # others may pass through by a name that they know, and list nothing
+
 
 def private_directory(path: Path) -> None:
     """Make a directory, and those missing above it, for this user alone; or see that the one there is no other's.
+
+    One that was made :data:`PASSABLE` for workers of other users stays so.
 
     Raises :class:`HostError` if it cannot be made, is a symbolic link, belongs to somebody else, or can be written to
     by others.
@@ -34,7 +38,7 @@ def private_directory(path: Path) -> None:
     try:
         status = os.fstat(descriptor)
         _check(path, status)
-        if status.st_mode & 0o077:
+        if status.st_mode & 0o077 not in (0, PASSABLE & 0o077):
             os.fchmod(descriptor, 0o700)
     finally:
         os.close(descriptor)

@@ -18,10 +18,11 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
-from tqserver.host.private import private_directory
+from tqserver.host.private import PASSABLE, private_directory
 from tqserver.host.process import kill_all_with
 from tqserver.model.errors import HostError
 from tqserver.wire.messages import Identity
@@ -32,7 +33,6 @@ INSTANCE_VARIABLE = "TQ_INSTANCE"
 _SOCKET_PATH_LIMIT = 107  # sun_path of sockaddr_un, less its final NUL (unix(7))
 _KILL_ROUNDS = 100
 _LONGEST_SOCKET_NAME = len("/0123456789abcdef/4294967295/w9999999999.sock")
-_PASSABLE = 0o711  # others may pass through by a name that they know, and list nothing
 
 
 def admin_socket(project: Path) -> Path:
@@ -129,7 +129,7 @@ class RunDirectory:
     def socket_of(self, identity: Identity, name: str) -> Path:
         """Return the path for a socket that a process of another user shall make, in a directory of that user's."""
         for directory in (self.root, self.sockets.parent, self.sockets):
-            directory.chmod(_PASSABLE)
+            directory.chmod(PASSABLE)
         directory = self.sockets / str(identity.uid)
         if not directory.exists():
             directory.mkdir(mode=0o700)

@@ -186,8 +186,11 @@ class RequestReader:
 
 
 def _read_request_fields(head: RequestHead, found: Found) -> None:
+    """Take note of what stops here; lines of one name are one list (RFC 9110 5.3)."""
     upgrade = b""
     options = None
+    codings: list[bytes] | None = None
+    expected: list[bytes] = []
     forwarded = []
     for spelled, padded in found:
         name, value = spelled.lower(), padded.rstrip()
@@ -200,9 +203,10 @@ def _read_request_fields(head: RequestHead, found: Found) -> None:
         elif name == b"content-length":
             head.content_length = int(value)
         elif name == b"transfer-encoding":
-            head.codings = (*(head.codings or ()), *headers.tokens(value))  # RFC 9110 5.3: lines are one list
+            codings = codings if codings is not None else []
+            codings += headers.tokens(value)
         elif name == b"expect":
-            head.expect = b", ".join(filter(None, (head.expect, value.lower())))
+            expected.append(value.lower())
         elif name == b"x-request-id":
             head.request_id = value if headers.is_request_id(value) else b""
         elif name == b"upgrade":
@@ -210,6 +214,8 @@ def _read_request_fields(head: RequestHead, found: Found) -> None:
         elif name.startswith((b"x-forwarded-", b"forwarded")) and b"_" not in name:
             forwarded.append((name, value))
     head.forwarded = tuple(forwarded)
+    head.expect = b", ".join(expected)
+    head.codings = None if codings is None else tuple(codings)
     if head.minor == 1 and head.host is None:
         raise BadMessage("Host is missing")
     if head.codings is not None and head.minor == 0:
