@@ -357,6 +357,7 @@ async def test_a_page_that_reads_without_end_is_followed_in_what_it_read_first(
     files = [f"{tmp_path}/{number}" for number in range(MOST_FILES_OUTSIDE + 10)]
     for read in (files[:10], files[10:], [*files, f"{tmp_path}/one more"]):
         worker.events.files(cast(Any, worker), read)
+    await site.until(lambda: all(task.get_name() != "reads.page" for task in asyncio.all_tasks()))
     assert site.services.journal.of("page").files == frozenset(files[:MOST_FILES_OUTSIDE])
 
 
