@@ -232,6 +232,26 @@ def test_an_unreadable_file(server: Server) -> None:
     server.wait_body("/bad", "secret")
 
 
+@pytest.mark.parametrize(("entry", "text"), [("main.py", sources.plain("secret")), ("main.go", sources.go("v0"))])
+def test_a_directory_that_may_be_listed_and_not_entered(server: Server, entry: str, text: str) -> None:
+    server.expect_errors("page.failed", "build.failed")
+    server.page("ok", sources.plain("ok"))
+    bad = server.page("bad", text, entry).parent
+    bad.chmod(0o600)
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    server.start(wrapper=drop)
+    server.wait_body("/ok", "ok")
+    failed = wait_until(
+        lambda: [e for e in server.events(page="bad") if e["event"] in ("page.failed", "build.failed")], server.tail
+    )[0]
+    assert "bad" in failed["error"] + failed["where"]
+    assert failed["remedy"]
+    server.edit("pages/ok/main.py", sources.plain("still ok"))
+    server.wait_body("/ok", "still ok")
+    bad.chmod(0o755)
+    wait_until(lambda: server.get("/bad").status == 200, server.tail)
+
+
 def test_a_link_to_where_the_server_may_not_look(server: Server) -> None:
     """It neither breaks the watcher nor prints past the log."""
     server.page("ok", sources.plain("ok"))

@@ -73,8 +73,8 @@ def _below(directory: str, containing: frozenset[tuple[int, int]]) -> Iterator[E
     for entry in entries:
         try:
             status = _leads_to(entry)
-        except FileNotFoundError:
-            continue
+        except OSError:
+            continue  # gone again, or its directory may be listed and not entered
         found = Entry(entry.path, status, entry.is_symlink())
         if not stat.S_ISDIR(status.st_mode):
             yield found

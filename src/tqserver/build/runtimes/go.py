@@ -74,7 +74,7 @@ class GoRuntime:
             more = set((_sdk_directory() / "worker").glob("*.go"))
         else:
             more, directories = packages_needed(module, own)
-            more |= {file for file in module.files if file.is_file()}
+            more |= {file for file in module.files if os.path.isfile(file)}
             watched |= {*directories, *module.files}
         return Inputs(sorted({*own, *more}), _facts(project.mode), sorted(watched))
 
