@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from datetime import date
+from datetime import date, datetime
 
 import pytest
 
@@ -61,6 +61,7 @@ def test_the_server_log_is_json_with_a_time_and_a_level(server: Server) -> None:
     server.stop()
     lines = [json.loads(line) for line in (server.root / LOG_FILE).read_text().splitlines()]
     assert all({"event", "level", "timestamp"} <= set(line) for line in lines)
+    assert all(datetime.fromisoformat(line["timestamp"]).utcoffset() is not None for line in lines)
     names = [line["event"] for line in lines]
     assert names.index("server.ready") < names.index("server.stopping") < names.index("server.stopped")
     assert {"page.found", "build.started", "build.done", "worker.ready", "revision.live"} <= set(names)

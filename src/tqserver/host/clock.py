@@ -21,6 +21,11 @@ def date_stamp() -> str:
     return datetime.datetime.now().astimezone().date().isoformat()
 
 
+def stamp() -> str:
+    """This moment in local time, as ISO 8601 with its offset: the ``timestamp`` of log lines."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="microseconds")
+
+
 def timestamp(seconds: float) -> str:
     """Return a moment of :func:`wall` in local time, as ISO 8601 with its offset, to the second."""
     return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

@@ -192,7 +192,7 @@ def _configure_structlog() -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=False),
+            _stamp,
             structlog.processors.format_exc_info,
             _write,
         ],
@@ -200,6 +200,11 @@ def _configure_structlog() -> None:
         logger_factory=structlog.ReturnLoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _stamp(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event["timestamp"] = clock.stamp()
+    return event
 
 
 def _write(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
