@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.watching import RecordedLog
 from tqserver.host import log
-from tqserver.host.log import for_people, page_log
+from tqserver.host.log import DatedFile, for_people, page_log
 from tqserver.model.text import many_lines, one_line
 
 TEMPLATE = "logs/tqworker_{path}_2026-01-01.log"
@@ -81,3 +81,16 @@ def test_nothing_else_is_changed(text: str) -> None:
     plain = "".join(character for character in text if character.isprintable())
     assert one_line(plain) == many_lines(plain) == plain
     assert os.linesep not in one_line(text)
+
+
+def test_a_configuration_that_is_applied_leaves_no_file_open(tmp_path: Path) -> None:
+    """The log is set up anew each time, and the one before is not written to any more."""
+    try:
+        for number in range(3):
+            log.configure(quiet=True, file=DatedFile(tmp_path / f"{number}.log", {}))
+            log.get_logger("test").info("said")
+        links = (Path("/proc/self/fd") / name for name in os.listdir("/proc/self/fd"))
+        held = [os.readlink(link) for link in links if os.path.lexists(link)]
+        assert [path for path in held if path.startswith(str(tmp_path))] == [str(tmp_path / "2.log")]
+    finally:
+        log.configure(quiet=True, file=None)

@@ -170,6 +170,8 @@ def configure(*, quiet: bool, file: DatedFile | None) -> None:
     _sinks.terminal = None if quiet else sys.stderr
     _sinks.colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     _sinks.json_terminal = not sys.stderr.isatty()
+    if _sinks.file is not None:
+        _sinks.file.close()
     _sinks.file = file
     _configure_structlog()
 
