@@ -163,6 +163,7 @@ class WorkerProcess:
                     except HostError as error:
                         raise StartError(error.message, remedy=error.remedy) from None
                     self.modules = self._for_zygotes((*zygote.modules, *modules))
+                    self._reads(files)
                     return
                 case Loaded(files=files):
                     self._reads(files)
