@@ -6,6 +6,7 @@ import pytest
 
 from tqserver.wire.headers import (
     REQUEST_STOPS,
+    accepted_codings,
     connection_options,
     is_event_stream,
     is_host,
@@ -16,6 +17,7 @@ from tqserver.wire.headers import (
     prefers,
     tokens,
     value_of,
+    values_of,
     without,
 )
 
@@ -42,6 +44,31 @@ def test_lines_are_taken_away_by_name() -> None:
 def test_values_of_one_name_are_one_list() -> None:
     assert value_of(b"\r\nAccept: a\r\nB: x\r\naccept:b", b"accept") == b"a, b"
     assert value_of(b"\r\nAccept: a", b"b") == b""
+
+
+def test_values_of_some_names() -> None:
+    lines = b"\r\nAccept: a\r\nB: x\r\naccept:b\r\nC: \r\nD: 4"
+    assert values_of(lines, {b"accept", b"c", b"e"}) == {b"accept": b"a, b", b"c": b""}
+
+
+@pytest.mark.parametrize(
+    ("accept_encoding", "accepted"),
+    [
+        (b"gzip, deflate, br, zstd", [b"br", b"gzip"]),
+        (b"gzip", [b"gzip"]),
+        (b"GZIP;q=0.5 , br;q=0.4", [b"gzip", b"br"]),
+        (b"br;q=0, gzip;q=0.001", [b"gzip"]),
+        (b"*", [b"br", b"gzip"]),
+        (b"br;q=0, *", [b"gzip"]),
+        (b"*;q=0", []),
+        (b"identity", []),
+        (b"identity;q=0.5, gzip;q=0.4, br;q=0.6", [b"br"]),
+        (b"gzip;q=nonsense", []),
+        (b"", []),
+    ],
+)
+def test_content_codings(accept_encoding: bytes, accepted: list[bytes]) -> None:
+    assert accepted_codings(accept_encoding, [b"br", b"gzip"]) == accepted
 
 
 def test_tokens() -> None:

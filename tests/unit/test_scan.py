@@ -55,10 +55,16 @@ def test_a_link_that_is_looked_at_by_itself_is_held_to_the_same(tmp_path: Path) 
 
 
 def test_what_is_no_part_of_a_page_is_not_looked_at(tmp_path: Path) -> None:
-    for name in (".git/x", "__pycache__/x.pyc", "node_modules/x.js", "public/x.css", "x.log", "x.py~"):
+    for name in (".git/x", "__pycache__/x.pyc", "node_modules/x.js", "x.log", "x.py~"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert paths(tmp_path) == {"."}
+
+
+def test_of_public_it_counts_that_it_is_there(tmp_path: Path) -> None:
+    (tmp_path / "page/public/deep").mkdir(parents=True)
+    (tmp_path / "page/public/x.css").touch()
+    assert paths(tmp_path) == {".", "page", "page/public"}
 
 
 def save_with_the_old_time(file: Path) -> None:

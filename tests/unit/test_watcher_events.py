@@ -53,6 +53,24 @@ async def test_what_is_no_part_of_a_page_is_not_told(watching: Watching) -> None
     assert await watching.told("pages/p/other.py") == {"pages/p/other.py"}
 
 
+async def test_of_public_it_is_told_that_it_comes_and_goes(watching: Watching) -> None:
+    watching.start()
+    public = watching.root / "pages/p/public"
+    public.mkdir()
+    await watching.told("pages/p/public")
+    watching.write("pages/p/public/style.css")
+    watching.write("pages/p/public/deep/style.css")
+    await watching.edited("pages/p/main.py")
+    (watching.root / "pages/p/other.py").touch()
+    assert await watching.told("pages/p/other.py") == {"pages/p/other.py"}
+    public.rename(watching.root / "pages/p/elsewhere")
+    await watching.told("pages/p/public", "pages/p/elsewhere")
+    public.symlink_to("elsewhere")
+    await watching.told("pages/p/public")
+    public.unlink()
+    await watching.told("pages/p/public")
+
+
 async def test_a_directory_that_becomes_readable_is_watched(watching: Watching) -> None:
     watching.inotify.unreadable = "p"
     watching.write("pages/other/main.py")

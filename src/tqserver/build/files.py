@@ -58,6 +58,11 @@ class Unfinished(Unsettled):
         self.error = error
 
 
+def is_opaque(name: str) -> bool:
+    """Tell whether of a directory of this name it counts that it is there, and not what is in it."""
+    return name == PUBLIC
+
+
 @lru_cache(maxsize=4096)  # of a thousand pages, most files have the same few names
 def is_ignored(name: str) -> bool:
     """Tell whether a file or directory of this name is no part of any page."""

@@ -7,7 +7,7 @@ problem for each: what is live stays live.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tqserver.build.files import DEEPEST, leads_astray
@@ -192,7 +192,8 @@ class _Scan:
         except PageError as error:
             self._problem(name, error)
             return True
-        self._found.pages[name] = Page(name, str(path), runtime.name, entry)
+        has_public = any(found.name == PUBLIC and (found.is_symlink() or found.is_dir()) for found in entries)
+        self._found.pages[name] = Page(name, str(path), runtime.name, entry, has_public=has_public)
         return True
 
     def _problem(self, page: str, error: PageError) -> None:
@@ -205,7 +206,7 @@ def _nest(found: Discovery) -> None:
         prefix = name + "/"
         nested = tuple(sorted(other[len(prefix) :] for other in found.pages if other.startswith(prefix)))
         if nested:
-            found.pages[name] = Page(page.name, page.directory, page.runtime, page.entry, nested)
+            found.pages[name] = replace(page, nested=nested)
 
 
 def _refuse_conflicts(found: Discovery) -> None:

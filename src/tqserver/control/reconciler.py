@@ -88,6 +88,7 @@ class Reconciler:
         """Something that concerns the page has changed, perhaps the page's own description."""
         if page is not None and page != self.page:
             self._disk.page = page
+            self._standing.describe(page)
             self._settled = NOTHING
         self._disturbed.set()
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from tqserver.build.files import DEEPEST, MOST_FILES, is_ignored, leads_astray
+from tqserver.build.files import DEEPEST, MOST_FILES, is_ignored, is_opaque, leads_astray
 
 
 class Signature(NamedTuple):
@@ -41,8 +41,8 @@ def walk(top: str, above: Iterable[str] = ()) -> Iterator[Entry]:
     """Yield ``top`` and everything below it that is not ignored, a directory before it is listed.
 
     Symbolic links are followed, but not to a directory that contains them, nor without end; ``above`` names directories
-    that contain ``top``. A link that leads nowhere is yielded as itself. What cannot be read is left out, and what is
-    refused as part of a page: discovery and the page say so.
+    that contain ``top``. A link that leads nowhere is yielded as itself. What cannot be read is left out, and so is what
+    an opaque directory holds, and what is refused as part of a page: discovery and the page say so.
     """
     try:
         status = os.stat(top)
@@ -67,7 +67,7 @@ def _below(directory: str, containing: frozenset[tuple[int, int]]) -> Iterator[E
         return
     try:
         with os.scandir(directory) as listed:
-            entries = [entry for entry in listed if not is_ignored(entry.name)]
+            entries = [entry for entry in listed if is_opaque(entry.name) or not is_ignored(entry.name)]
     except OSError:
         return  # gone again, or unreadable, which discovery reports with its remedy
     for entry in entries:
@@ -80,7 +80,8 @@ def _below(directory: str, containing: frozenset[tuple[int, int]]) -> Iterator[E
             yield found
         elif (status.st_dev, status.st_ino) not in containing and not (found.is_link and leads_astray(found.path)):
             yield found
-            yield from _in(found, containing)
+            if not is_opaque(entry.name):
+                yield from _in(found, containing)
 
 
 def _leads_to(entry: os.DirEntry[str]) -> os.stat_result:

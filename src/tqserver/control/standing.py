@@ -43,8 +43,15 @@ class Standing:
                 workers=live.refs() if live is not None else [],
                 failure=self._failure or (live.failure if live is not None else None),
                 limits=route_limits(settings, self._services.config.server, may_grow=may_grow),
+                public=self._page.public,
             )
         )
+
+    def describe(self, page: Page) -> None:
+        """The page is found to be another, and its proxies are told if that concerns them."""
+        before, self._page = self._page, page
+        if page.public != before.public:
+            self.publish()
 
     # --- what becomes of it -------------------------------------------------------------------------------
 

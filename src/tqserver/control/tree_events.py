@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tqserver.build.files import is_ignored
+from tqserver.build.files import is_ignored, is_opaque
 from tqserver.control.scan import walk
 from tqserver.host import inotify
 from tqserver.host.inotify import Event, Inotify
@@ -113,6 +113,8 @@ class TreeEvents:
 
     def _add_tree(self, top: str) -> None:
         for path, status, is_link in walk(top, above=self._between(top)):
+            if path != top and is_opaque(os.path.basename(path)):
+                continue
             if stat.S_ISDIR(status.st_mode):
                 self._try_add(path)
             elif is_link:
@@ -208,6 +210,8 @@ class TreeEvents:
             self._add_tree(path)
 
     def _look_at(self, path: str) -> None:
+        if is_opaque(os.path.basename(path)):
+            return
         if os.path.isdir(path):
             self._add_tree(path)
         elif os.path.islink(path):
@@ -222,7 +226,8 @@ class TreeEvents:
         path = event.path
         told = set(self._stands_for.get(path, ()))
         counts = self._is_in_tree(path) or event.directory in self._beside
-        if path in self._beside or (counts and not is_ignored(event.name)):
+        is_presence = is_opaque(event.name) and event.mask & inotify.NAMES
+        if path in self._beside or (counts and (is_presence or not is_ignored(event.name))):
             told.add(path)
         return told
 

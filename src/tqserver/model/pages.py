@@ -24,7 +24,7 @@ class Page:
     ``name`` is the path below the pages directory with ``/`` between segments ("api/users", "users/[id]"),
     ``directory`` the absolute path, ``entry`` the entry file relative to it ("main.py"), ``runtime`` the
     name of the runtime that builds and runs it ("python"). ``nested`` are the directories below it, relative,
-    that are pages themselves and so are no part of this one.
+    that are pages themselves and so are no part of this one. ``has_public``: there is a ``public/`` in it.
     """
 
     name: str
@@ -32,6 +32,12 @@ class Page:
     runtime: str
     entry: str
     nested: tuple[str, ...] = ()
+    has_public: bool = False
+
+    @property
+    def public(self) -> str:
+        """The directory, absolute, of the files that the proxy serves itself; "" if there is none."""
+        return f"{self.directory}/{PUBLIC}" if self.has_public else ""
 
     @property
     def route(self) -> str:

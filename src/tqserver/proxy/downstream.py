@@ -235,7 +235,7 @@ class Downstream(Flow):
     def expire(self) -> None:
         """The deadline has passed."""
         is_idle = self.relay.exchange is None
-        if self.is_full and self._client_reads():
+        if (self.is_full or self.relay.sending is not None) and self._client_reads():
             self.wait(self._home.table.limits.write_timeout_seconds)
         elif self._is_lingering or (self.is_full and is_idle):
             self.transport.abort()

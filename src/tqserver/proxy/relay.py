@@ -10,10 +10,12 @@ import math
 from typing import TYPE_CHECKING
 
 from tqserver.host import clock
-from tqserver.proxy import overlay, replies
+from tqserver.proxy import files, overlay, replies
 from tqserver.proxy.admission import refused_body
 from tqserver.proxy.exchange import CONTINUE, Exchange, Loss, Phase, Then, Verdict
+from tqserver.proxy.files import PublicFile
 from tqserver.proxy.flow import OPPOSITE_FULL
+from tqserver.proxy.sending import Sending
 from tqserver.proxy.table import Route, Worker
 from tqserver.proxy.tunnel import CLOSE_SERVICE_RESTART, FrameBoundary
 from tqserver.proxy.upstream import Upstream
@@ -31,11 +33,12 @@ class Relay:
     """Carries the requests of one client's connection, one at a time.
 
     ``exchange`` and ``route`` are set while a request is being answered, ``worker`` while it is in flight for
-    one, ``upstream`` while it has a connection.
+    one, ``upstream`` while it has a connection; ``sending`` while a file answers and no worker.
     """
 
     __slots__ = (
-        "_begun", "_body", "_frames", "_home", "_is_waiting", "client", "exchange", "route", "upstream", "worker",
+        "_begun", "_body", "_frames", "_home", "_is_waiting", "client", "exchange", "route", "sending", "upstream",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, client: Downstream, home: Home) -> None:
@@ -47,6 +50,7 @@ class Relay:
         self.client = client
         self.exchange: Exchange | None = None
         self.route: Route | None = None
+        self.sending: Sending | None = None
         self.worker: Worker | None = None
         self.upstream: Upstream | None = None
 
@@ -64,7 +68,7 @@ class Relay:
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Find the page that answers and have a worker chosen: at first, and again after each snapshot."""
+        """Find the page that answers; a file of it does, or a worker is chosen: at first, and after each snapshot."""
         assert self.exchange is not None
         try:
             route = self._home.table.find(self.exchange.request.path)
@@ -83,7 +87,8 @@ class Relay:
             if refused is not None:
                 self.reply(refused)
                 return
-        self._home.dispatcher.dispatch(self, route, self.exchange)
+        if not self._answer_by_file(route, self.exchange):
+            self._home.dispatcher.dispatch(self, route, self.exchange)
 
     def _enter(self, route: Route | None) -> None:
         """This page answers."""
@@ -100,6 +105,40 @@ class Relay:
             if page.waiting:
                 self._home.dispatcher.stop_waiting(self, page)
             self.route = None
+
+    # --- a file of the page answers -------------------------------------------------------------------------
+
+    def _answer_by_file(self, route: Route, exchange: Exchange) -> bool:
+        """Tell whether the request is for a file of the page, which no worker is asked for."""
+        if route.public is None:
+            return False
+        try:
+            file = files.find(route.public, exchange.request)
+        except OSError as error:
+            self.reply(500, detail=f"{route.public.path.decode(errors='replace')}: {error.strerror}")
+            return True
+        if file is not None:
+            self._send_file(file, exchange)
+        return file is not None
+
+    def _send_file(self, file: PublicFile, exchange: Exchange) -> None:
+        """Answer as a worker would: where connections end and how bodies do is the exchange's to say."""
+        if self.client.is_last:
+            exchange.keep_alive = False
+        self.sending = Sending(file, self, self.client.transport)
+        self.sending.begin(exchange.response_head(file.answer.head, self._home.ticker.date))
+
+    def file_sent(self) -> None:
+        """The client has all that it asked for of a file."""
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.response_end()  # which is nothing, behind a body of a known length
+        self._end(exchange)
+
+    def file_failed(self, reason: str) -> None:
+        """The rest of a file will not come."""
+        assert self.exchange is not None
+        self._cut_off(self.exchange, reason)
 
     # --- a worker gets it -----------------------------------------------------------------------------------
 
@@ -278,6 +317,9 @@ class Relay:
         """There is no request any more."""
         if self.exchange is not None:
             self._count(self.exchange)
+        if self.sending is not None:
+            self.sending.stop()
+            self.sending = None
         self._leave_page()
         self.exchange = None
         self._body = None

@@ -14,6 +14,7 @@ from tqserver.model.config import DEV, PROD
 from tqserver.model.latency import BOUNDS, BUCKETS
 from tqserver.model.routing import Pattern, RouteTable, normalise
 from tqserver.proxy.forwarding import networks
+from tqserver.proxy.public import PublicDirectory
 from tqserver.wire import headers
 from tqserver.wire.http1 import BadMessage, RequestHead
 from tqserver.wire.messages import RouteEntry, Snapshot, WorkerRef
@@ -94,13 +95,14 @@ class Route:
     ``asked_for_more``: its workers have as much as they should, and control was told.
     """
 
-    __slots__ = ("asked_for_more", "entry", "failure_beside", "limits", "page", "workers")
+    __slots__ = ("asked_for_more", "entry", "failure_beside", "limits", "page", "public", "workers")
 
     def __init__(self, entry: RouteEntry, page: Page, workers: list[Worker], mode: str) -> None:
         self.entry = entry
         self.limits = entry.limits
         self.asked_for_more = False
         self.page = page
+        self.public = PublicDirectory(entry.public, entry.pattern) if entry.public else None
         self.workers = workers
         self.failure_beside = entry.failure if workers and mode == DEV else None
 

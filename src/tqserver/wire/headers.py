@@ -8,7 +8,7 @@ it begins a field line, and no line is folded.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -77,6 +77,17 @@ def value_of(lines: bytes, name: bytes) -> bytes:
         if field.lower() == name:
             values.append(content.strip())
     return b", ".join(values)
+
+
+def values_of(lines: bytes, names: Collection[bytes]) -> dict[bytes, bytes]:
+    """Return the values of the fields of these names (in lower case) that are there, each as :func:`value_of`."""
+    values: dict[bytes, bytes] = {}
+    for line in lines.split(b"\r\n"):
+        field, _, content = line.partition(b":")
+        name = field.lower()
+        if name in names:
+            values[name] = values[name] + b", " + content.strip() if name in values else content.strip()
+    return values
 
 
 def is_event_stream(lines: bytes) -> bool:
@@ -151,6 +162,19 @@ def prefers(accept: bytes, wanted: bytes, other: bytes) -> bool:
     """
     weights = dict(_weight(member) for member in tokens(accept))
     return _quality(weights, wanted) > _quality(weights, other)
+
+
+def accepted_codings(accept_encoding: bytes, offered: Sequence[bytes]) -> list[bytes]:
+    """Return which of these content codings are acceptable, best first (RFC 9110 12.5.3); at equal weight as offered.
+
+    Those that the client likes less than no coding at all are left out.
+    """
+    weights = dict(_weight(member) for member in tokens(accept_encoding))
+    anything = weights.get(b"*", 0.0)
+    plain = weights.get(b"identity", 0.0)
+    quality = {coding: weights.get(coding, anything) for coding in offered}
+    accepted = [coding for coding in offered if quality[coding] > 0 and quality[coding] >= plain]
+    return sorted(accepted, key=lambda coding: -quality[coding])
 
 
 def _weight(member: bytes) -> tuple[bytes, float]:

@@ -51,7 +51,8 @@ class RouteEntry(Value, frozen=True):
     """One row of the routing table.
 
     ``workers`` empty and ``failure`` None: one is starting, requests wait. ``workers`` empty and a failure:
-    503 with it. Workers and a failure: the last good revision serves while what is on disk is broken.
+    503 with it. Workers and a failure: the last good revision serves while what is on disk is broken. ``public`` is
+    the directory, absolute, of the files that are served without a worker; "" if the page has none.
     """
 
     pattern: str
@@ -60,6 +61,7 @@ class RouteEntry(Value, frozen=True):
     workers: list[WorkerRef] = []
     failure: Failure | None = None
     limits: RouteLimits = RouteLimits()
+    public: str = ""
 
 
 class ServerLimits(Value, frozen=True):
