@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import hashlib
 import os
 import random
 import resource
 import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from tqserver.proxy import files
 from tqserver.proxy.public import PublicDirectory
 from tqserver.proxy.sending import Sending
 from tqserver.wire.http1 import parse_request_head
-from tqserver.wire.messages import RouteEntry, RouteLimits, ServerLimits
+from tqserver.wire.messages import Acknowledged, RouteEntry, RouteLimits, ServerLimits
 
 STYLE = b"body { color: teal }\n"
 LARGE = random.Random(4).randbytes(3_000_017)
@@ -190,6 +194,7 @@ def test_a_file_that_cannot_be_opened_is_an_error_with_its_reason(own_proxy: Pro
     own_proxy.route(with_files(public), mode="dev")
     client = own_proxy.connect().send(get("/style.css"))
     assert client.response().status == 200
+    own_proxy.hear(Acknowledged, version=own_proxy.retell())  # it has closed the file by now
     pid = own_proxy.process.pid
     most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
@@ -308,6 +313,15 @@ def test_a_large_file_arrives_whole_among_others(site: Proxy, worker: Worker) ->
     assert client.rest() == b""
 
 
+def test_no_byte_overtakes_another(site: Proxy, public: Path) -> None:
+    """What the transport could not write yet goes first, whatever the kernel would take by then."""
+    count = 12
+    client = site.connect().send(get("/deep/large.bin") * count)
+    site.hear(Acknowledged, version=site.retell())  # the first have filled what the kernel holds
+    for _ in range(count):
+        assert client.response().body == LARGE
+
+
 def test_http_1_0(site: Proxy) -> None:
     client = site.connect().send(b"GET /deep/large.bin HTTP/1.0\r\n\r\n")
     head, body = client.head(), client.rest()
@@ -371,6 +385,21 @@ def test_a_client_that_does_not_read_costs_nothing_and_is_given_up(
     assert len(client.rest()) < HUGE
 
 
+def test_a_client_that_reads_slowly_is_not_given_up(proxy: Proxy, worker: Worker, public: Path, huge: Path) -> None:
+    """It takes longer than the timeout until the kernel asks for more."""
+    proxy.route(
+        with_files(public, limits=RouteLimits(write_timeout_seconds=0.1)),
+        limits=ServerLimits(write_timeout_seconds=0.1),
+    )
+    client, _ = begun(proxy)
+    end = time.monotonic() + 4.0
+    while time.monotonic() < end:
+        client.exactly(70_000)
+        time.sleep(0.2)
+    for _ in range(30):
+        client.exactly(1_000_000)
+
+
 def test_a_client_that_leaves_takes_the_file_along(proxy: Proxy, worker: Worker, public: Path, huge: Path) -> None:
     proxy.route(with_files(public, worker, name="left"))
     client, _ = begun(proxy)
@@ -409,6 +438,7 @@ def test_a_descriptor_is_given_back_after_every_answer(site: Proxy, public: Path
     ):
         client.send(request)
         client.response(bodiless=b"None-Match" in request)
+    site.hear(Acknowledged, version=site.retell())
     assert descriptors(site, public) == 0
 
 
@@ -420,21 +450,23 @@ def test_each_answer_counts_once(proxy: Proxy, public: Path) -> None:
     assert counted(proxy, "files", answered(4)).codes == [0, 0, 2, 0, 2, 0]
 
 
-# --- what is encrypted here -------------------------------------------------------------------------------
+# --- beside the transport ---------------------------------------------------------------------------------
 
 
-class Encrypted(asyncio.Transport):
-    """Stands for a TLS transport: what is written to it is all that may reach the client."""
+class Played(asyncio.Transport):
+    """Stands for a client's transport: keeps what is written to it, and holds some of it back at first."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__({"sslcontext": object(), "socket": sock})
+    def __init__(self, sock: socket.socket, *, held: int = 0, encrypts: bool = False) -> None:
+        super().__init__({"socket": sock, "sslcontext": object() if encrypts else None})
         self.written: list[bytes] = []
+        self.held = held  # so many times
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
         self.written.append(bytes(data))
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        self.held -= 1
+        return max(0, self.held)
 
     def is_closing(self) -> bool:
         return False
@@ -445,29 +477,76 @@ class Told:
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
+        self.pieces = 0
 
     def heard_something(self) -> None:
-        pass
+        self.pieces += 1
 
     def file_sent(self) -> None:
         self.ended.set()
 
 
-async def test_a_connection_that_is_encrypted_here_is_never_written_to_beside_its_encryption(public: Path) -> None:
+@dataclass
+class Stage:
+    """A file that is sent, and both ends of the connection."""
+
+    sending: Sending
+    told: Told
+    client: socket.socket
+
+
+@pytest.fixture
+def stage(public: Path) -> Iterator[Callable[..., tuple[Stage, Played]]]:
+    """Sends bytes 5 to 2000000 of the large file by a transport that is played."""
     ours, theirs = socket.socketpair()
-    request = parse_request_head(get("/deep/large.bin", "Range: bytes=5-2000000"))
-    file = files.find(PublicDirectory(str(public), "/"), request)
-    assert file is not None
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        transport, told = Encrypted(ours), Told()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+
+    def begin(**how: Any) -> tuple[Stage, Played]:
+        request = parse_request_head(get("/deep/large.bin", "Range: bytes=5-2000000"))
+        file = files.find(PublicDirectory(str(public), "/"), request)
+        assert file is not None
+        transport, told = Played(ours, **how), Told()
         sending = Sending(file, told, transport)  # type: ignore[arg-type]
         sending.begin(b"head")
-        async with asyncio.timeout(DEADLINE_SECONDS):
-            await told.ended.wait()
-        sending.stop()
-        assert b"".join(transport.written) == b"head" + LARGE[5:2000001]
-        assert max(map(len, transport.written)) < 70_000
+        return Stage(sending, told, theirs), transport
+
+    with ours, theirs:
+        yield begin
+
+
+async def received(stage: Stage) -> bytes:
+    """Read all that comes beside the transport until the end."""
+    content = b""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not stage.told.ended.is_set():
+            try:
+                content += stage.client.recv(65536)
+            except BlockingIOError:
+                await asyncio.sleep(0)
+    stage.sending.stop()
+    with contextlib.suppress(BlockingIOError):
+        while piece := stage.client.recv(65536):
+            content += piece
+    return content
+
+
+async def test_while_the_transport_has_something_to_write_nothing_goes_beside_it(
+    stage: Callable[..., tuple[Stage, Played]],
+) -> None:
+    played, transport = stage(held=20)
+    while transport.held > 1:
+        await asyncio.sleep(0)
         with pytest.raises(BlockingIOError):
-            theirs.recv(1)
+            played.client.recv(1)
+    assert b"".join(transport.written) + await received(played) == b"head" + LARGE[5:2000001]
+    assert len(transport.written) == 1
+
+
+async def test_beside_a_connection_that_is_encrypted_nothing_goes_at_all(
+    stage: Callable[..., tuple[Stage, Played]],
+) -> None:
+    played, transport = stage(encrypts=True)
+    assert await received(played) == b""
+    assert b"".join(transport.written) == b"head" + LARGE[5:2000001]
+    assert max(map(len, transport.written)) < 70_000  # no more than one piece is held
