@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.proxy.rig import Proxy, Worker, page
+from tests.proxy.rig import LARGE, STYLE, Proxy, Worker, page, with_files
 
 
 @pytest.fixture(scope="package")
@@ -48,3 +48,20 @@ def own_proxy(worker: Worker) -> Iterator[Proxy]:
     proxy.route(page(worker))
     yield proxy
     proxy.stop()
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Path:
+    """A public/ directory with a small and a large file."""
+    directory = tmp_path / "pages/index/public"
+    (directory / "deep").mkdir(parents=True)
+    (directory / "style.css").write_bytes(STYLE)
+    (directory / "deep/large.bin").write_bytes(LARGE)
+    return directory
+
+
+@pytest.fixture
+def site(proxy: Proxy, worker: Worker, public: Path) -> Proxy:
+    """A page at / with these files, and a worker, which is asked for nothing unless a test says so."""
+    proxy.route(with_files(public, worker))
+    return proxy

@@ -7,6 +7,7 @@ waits for comes, or the test fails.
 from __future__ import annotations
 
 import os
+import random
 import resource
 import select
 import signal
@@ -38,6 +39,10 @@ from tqserver.wire.messages import (
 DEADLINE_SECONDS = 10.0
 OWN_NAME = "example.org"  # server.host, and what clients ask for
 MessageT = TypeVar("MessageT", bound=FromProxy)
+
+# What is in the files of a page that has any:
+STYLE = b"body { color: teal }\n"
+LARGE = random.Random(4).randbytes(3_000_017)
 
 
 @dataclass
@@ -328,6 +333,11 @@ def _allow(open_files: int) -> None:
 
 def page(*workers: Worker, name: str = "index", pattern: str = "/", **more: Any) -> RouteEntry:
     return RouteEntry(pattern, name, 1, [worker.ref for worker in workers], **more)
+
+
+def with_files(public: Path, *workers: Worker, **more: Any) -> RouteEntry:
+    """A page with a public/ directory."""
+    return page(*workers, public=str(public), **more)
 
 
 def get(path: str = "/", *fields: str) -> bytes:

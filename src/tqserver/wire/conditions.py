@@ -57,8 +57,8 @@ def _names(listed: bytes, etag: bytes, *, weakly: bool) -> bool:
 
 
 def _seconds(date: bytes | None) -> int | None:
-    """Read a date in any of the three forms (RFC 9110 5.6.7); what is no date counts as none (13.1.3)."""
-    if date is None:
+    """Read a date in any of the three forms (RFC 9110 5.6.7); what is none, or two, counts as none (13.1.3)."""
+    if date is None or date.count(b",") > 1:
         return None
     try:
         parsed = parsedate_to_datetime(date.decode("latin-1"))
