@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import os
 import resource
 from pathlib import Path
@@ -162,7 +163,8 @@ def test_a_file_that_cannot_be_opened_is_an_error_with_its_reason(own_proxy: Pro
     assert client.response().status == 200
     own_proxy.hear(Acknowledged, version=own_proxy.retell())  # it has closed the file by now
     pid = own_proxy.process.pid
-    most = max(map(int, os.listdir(f"/proc/{pid}/fd"))) + 1
+    used = set(map(int, os.listdir(f"/proc/{pid}/fd")))
+    most = next(number for number in itertools.count() if number not in used)
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     response = client.send(get("/style.css")).response()
     assert response.status == 500
