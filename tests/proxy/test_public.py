@@ -10,11 +10,13 @@ import resource
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.proxy.rig import LARGE, STYLE, Proxy, Worker, get, ok, post, with_files
 from tests.proxy.test_counting import answered, counted
 from tqserver.proxy.public import PublicDirectory
-from tqserver.wire.http1 import parse_request_head
+from tqserver.wire.http1 import RequestHead, parse_request_head
 from tqserver.wire.messages import Acknowledged
 
 # --- which name -------------------------------------------------------------------------------------------
@@ -44,6 +46,20 @@ from tqserver.wire.messages import Acknowledged
 def test_what_a_path_asks_for(pattern: str, target: str, name: bytes | None) -> None:
     request = parse_request_head(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
     assert PublicDirectory("/p/public", pattern).name_of(request) == name
+
+
+_PIECES = st.sampled_from(
+    [b"/", b".", b"..", b"a", b"%2e", b"%2F", b"%5c", b"\\", b"%00", b"%25", b"%c0%af", b";", b"~", b"\xff"]
+)
+
+
+@given(st.lists(_PIECES, max_size=12), st.sampled_from(["/", "/a", "/a/[id]", "/[...rest]"]))
+def test_whatever_is_asked_for_a_name_leads_down_and_to_nothing_hidden(pieces: list[bytes], pattern: str) -> None:
+    request = RequestHead(b"GET", b"/" + b"".join(pieces), 1, b"", 0)
+    name = PublicDirectory("/p/public", pattern).name_of(request)
+    if name is not None:
+        assert b"\0" not in name
+        assert all(part and not part.startswith(b".") for part in name.split(b"/"))
 
 
 # --- answers ----------------------------------------------------------------------------------------------

@@ -58,16 +58,9 @@ class Sending:
         elif not self._transport.is_closing():  # then its end is told in a moment, and its descriptor is gone
             self._relay.heard_something()
             if self._socket < 0:
-                self._follow()
-
-    def _follow(self) -> None:
-        """There is more than the first bytes: send it whenever the client can take it."""
-        try:
-            self._socket = os.dup(self._transport.get_extra_info("socket").fileno())
-        except OSError as error:
-            self._relay.file_failed(f"the file cannot be sent: {error.strerror}")
-            return
-        asyncio.get_running_loop().add_writer(self._socket, self._go_on)
+                # A descriptor is free for it: that of the directory, by which the file was found.
+                self._socket = os.dup(self._transport.get_extra_info("socket").fileno())
+                asyncio.get_running_loop().add_writer(self._socket, self._go_on)
 
     def _go_on(self) -> None:
         """The client can take more (asyncio)."""
