@@ -41,8 +41,8 @@ def walk(top: str, above: Iterable[str] = ()) -> Iterator[Entry]:
     """Yield ``top`` and everything below it that is not ignored, a directory before it is listed.
 
     Symbolic links are followed, but not to a directory that contains them, nor without end; ``above`` names directories
-    that contain ``top``. A link that leads nowhere is yielded as itself. What an opaque directory holds is left out, and
-    so is what cannot be read or is refused as part of a page: discovery and the page say so.
+    that contain ``top``. A link that leads nowhere is yielded as itself. What an opaque directory holds is left out, so
+    is what cannot be read, and what is refused as part of a page: discovery and the page say so.
     """
     try:
         status = os.stat(top)
