@@ -12,6 +12,7 @@ import resource
 import select
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.certificates import Pair
 from tqserver.wire.frames import FrameDecoder, frame
 from tqserver.wire.messages import (
     Acknowledged,
@@ -108,6 +110,11 @@ class Wire:
         while end not in self._received:
             assert self._more(), f"ended without {end!r}: {self._received!r}"
         return self._take(self._received.index(end) + len(end))
+
+    def some(self) -> bytes:
+        """Whatever has come, at least a byte."""
+        assert self._received or self._more(), "ended"
+        return self._take(len(self._received))
 
     def exactly(self, length: int) -> bytes:
         while len(self._received) < length:
@@ -238,27 +245,33 @@ class Proxy:
 
     versions = count(1)
 
-    def __init__(self, *, open_files: int | None = None) -> None:
+    def __init__(self, pair: Pair | None = None, *, stdout: int = 2, open_files: int | None = None) -> None:
         """``open_files`` is how many the process may have, where not as many as this one."""
-        self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
-        self._listener.listen(128)
+        self._listener = _listening()
+        self._redirect = _listening() if pair is not None else None
+        self._pair = pair
         self.link, theirs = socket.socketpair()
         self.link.settimeout(DEADLINE_SECONDS)
         with theirs:
-            descriptors = (theirs.fileno(), self._listener.fileno())
+            told = {
+                "--stdout": stdout,
+                "--link": theirs.fileno(),
+                "--listen" if pair is None else "--listen-tls": self._listener.fileno(),
+            }
+            if self._redirect is not None:
+                told["--redirect"] = self._redirect.fileno()
+            arguments = [word for name, number in told.items() for word in (name, str(number))]
             self.process = subprocess.Popen(
-                [
-                    sys.executable, "-m", "tqserver.proxy", "--name", "proxy-0",
-                    "--link", str(descriptors[0]), "--listen", str(descriptors[1]),
-                ],
-                pass_fds=descriptors,
+                [sys.executable, "-m", "tqserver.proxy", "--name", "proxy-0", *arguments],
+                pass_fds=list(told.values()),
                 preexec_fn=None if open_files is None else partial(_allow, open_files),
-            )  # fmt: skip
+            )
         self._decoder = FrameDecoder()
         self._heard: list[FromProxy] = []
         self._clients: list[Wire] = []
         assert self.hear(Hello).pid == self.process.pid
+        if pair is not None:
+            self.tell(pair.read())
 
     def tell(self, message: ToProxy) -> None:
         self.link.sendall(frame(to_proxy.encode(message)))
@@ -291,6 +304,10 @@ class Proxy:
         self.hear(Acknowledged, version=self._snapshot.version)
         return self._snapshot
 
+    def sync(self) -> None:
+        """Wait until what it was told has been heard."""
+        self.hear(Acknowledged, version=self.retell())
+
     def retell(self) -> int:
         """Send the same table again; return its version."""
         old = self._snapshot
@@ -303,6 +320,25 @@ class Proxy:
         client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._clients.append(client)
         return client
+
+    def connect_securely(self, context: ssl.SSLContext | None = None) -> Wire:
+        """Connect by TLS, and believe only in the proxy's certificate."""
+        assert self._pair is not None
+        plain = socket.create_connection(self._listener.getsockname(), DEADLINE_SECONDS)
+        context = context or self._pair.client()
+        client = Wire(context.wrap_socket(plain, server_hostname="localhost", suppress_ragged_eofs=False))
+        self._clients.append(client)
+        return client
+
+    def connect_to_redirect(self) -> Wire:
+        assert self._redirect is not None
+        client = Wire(socket.create_connection(self._redirect.getsockname(), DEADLINE_SECONDS))
+        self._clients.append(client)
+        return client
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
 
     def hang_up(self) -> None:
         """Close all clients so that the proxy sees it, and forget what was heard."""
@@ -325,6 +361,15 @@ class Proxy:
         self.process.wait(DEADLINE_SECONDS)
         self.link.close()
         self._listener.close()
+        if self._redirect is not None:
+            self._redirect.close()
+
+
+def _listening() -> socket.socket:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    return listener
 
 
 def _allow(open_files: int) -> None:

@@ -6,6 +6,7 @@ import base64
 import http.client
 import os
 import socket
+import ssl
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,8 +30,10 @@ class Answer:
 class Connection:
     """One connection. A response that is short, or a connection that breaks, raises."""
 
-    def __init__(self, port: int, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(self, port: int, timeout_seconds: float = TIMEOUT_SECONDS, tls: ssl.SSLContext | None = None) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_seconds)
+        if tls is not None:
+            self._http = http.client.HTTPSConnection("127.0.0.1", port, timeout=timeout_seconds, context=tls)
         self._http.connect()
         self._http.auto_open = 0  # a closed connection is an error here, not something to hide
         self.is_open = True
@@ -81,9 +84,10 @@ def fetch(
     method: str = "GET",
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Answer:
     """Ask once, on a connection of its own."""
-    with Connection(port) as connection:
+    with Connection(port, tls=tls) as connection:
         return connection.request(path, method, body, headers)
 
 
@@ -102,8 +106,10 @@ class WebSocket:
 
     TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, path: str, tls: ssl.SSLContext | None = None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS)
+        if tls is not None:
+            self._socket = tls.wrap_socket(self._socket, server_hostname="localhost")
         key = base64.b64encode(os.urandom(16)).decode()
         self._socket.sendall(
             f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"

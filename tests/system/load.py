@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import ssl
 import threading
 import time
 from collections import Counter
@@ -38,8 +39,9 @@ class Outcome:
 class Load:
     """Clients on a page of ``sources.functions``, ``fastapi`` or ``go``, whose versions are v0, v1, ..."""
 
-    def __init__(self, port: int, path: str, *, downloads: bool = True) -> None:
+    def __init__(self, port: int, path: str, *, downloads: bool = True, tls: ssl.SSLContext | None = None) -> None:
         self._port = port
+        self._tls = tls
         self._path = path
         self._stop = threading.Event()
         self._outcomes: list[Outcome] = []
@@ -65,6 +67,10 @@ class Load:
         for thread in self._threads:
             thread.join(client.TIMEOUT_SECONDS + 10)
             assert not thread.is_alive(), f"{thread.name} hangs"
+
+    def __len__(self) -> int:
+        """How many requests were made."""
+        return len(self._outcomes)
 
     def switched(self, version: int) -> None:
         """From now on every new request must be answered by this version or a later one."""
@@ -123,7 +129,7 @@ class Load:
     def _connect(self) -> client.Connection | None:
         begun = time.monotonic()
         try:
-            return client.Connection(self._port)
+            return client.Connection(self._port, tls=self._tls)
         except OSError as error:
             self._record(begun, -1, f"connect: {error!r}")
             return None

@@ -29,6 +29,8 @@ worker_process  one worker: spawned, seen ready, stopped
 zygotes         processes with modules imported, from which Python workers are forked
 health          is there an answer on that endpoint
 rows            pure: what of settings and failures the proxies are told
+entrance        the listening sockets that clients come in by
+certificates    the certificate of server.tls, and its renewal
 publisher       snapshots out, acknowledgements in
 proxies         the proxy processes and their links
 collector       removes artifacts that nothing refers to

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqserver.build.files import LARGEST_SOURCE_BYTES, page_files
 from tqserver.build.registry import by_name
 from tqserver.build.runtimes.python import PythonRuntime
+from tqserver.control.certificates import examine
 from tqserver.control.config_file import ConfigFile
 from tqserver.control.discovery import Discovery, discover
-from tqserver.host import reading
+from tqserver.host import clock, reading
+from tqserver.host.tls import BadCertificate
 from tqserver.model.config import Config
 from tqserver.model.errors import ConfigError, HostError, Location, TQError
 from tqserver.model.settings import ConfigProblems
@@ -30,6 +32,7 @@ def check(project: Path, config_file: Path) -> Findings:
     try:
         config = file.read()
         findings.append(Finding(OK, "configuration", str(config_file)))
+        findings += certificate(project, config, file.where)
     except (ConfigError, HostError) as error:
         wrong = error.problems if isinstance(error, ConfigProblems) else [error]
         findings += [_problem("configuration", each) for each in wrong]
@@ -82,6 +85,24 @@ def _toolchains(found: Discovery) -> Iterator[Finding]:
     """What the languages of these pages need."""
     for runtime in sorted({page.runtime for page in found.pages.values()}):
         yield toolchain(runtime, is_needed=True)
+
+
+def certificate(project: Path, config: Config, where: Callable[..., Location] | None = None) -> Iterator[Finding]:
+    """Tell of server.tls, if it is set; ``where`` tells in which place."""
+    if config.server.tls is None:
+        return
+    try:
+        proof, warnings = examine(project, config.server.tls)
+    except BadCertificate as error:
+        if where is not None:
+            error.location = where("server", "tls", error.setting)
+        yield _problem("certificate", error)
+        return
+    for reason, remedy in warnings:
+        yield Finding(NOTE, "certificate", reason, remedy)
+    if not warnings:
+        names = ", ".join(proof.names)
+        yield Finding(OK, "certificate", f"for {names}, until {clock.timestamp(proof.ends_at)}")
 
 
 def toolchain(runtime: str, *, is_needed: bool) -> Finding:

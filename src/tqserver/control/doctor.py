@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqserver.build.files import is_ignored
 from tqserver.build.registry import RUNTIMES
-from tqserver.control.check import NOTE, OK, PROBLEM, toolchain
+from tqserver.control.check import NOTE, OK, PROBLEM, certificate, toolchain
 from tqserver.control.discovery import Discovery, discover
 from tqserver.host.cgroup import ROOT, delegation, is_in_force, membership_of
 from tqserver.host.rundir import NAME
@@ -44,6 +44,7 @@ def examine(project: Path, config: Config, running: Status | None) -> Findings:
             _python(),
             *(toolchain(name, is_needed=name in needed) for name in sorted(RUNTIMES)),
             *pages,
+            *certificate(project, config),
             _watches(project / config.pages.directory),
             _watcher(running),
             _ports(config),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,27 +13,30 @@ from tqserver.build.registry import RUNTIMES
 from tqserver.build.runtimes.base import Project
 from tqserver.build.store import Store, store_directory
 from tqserver.control.agent import LocalAgent
+from tqserver.control.certificates import Certificates
 from tqserver.control.collector import Collector
 from tqserver.control.discovery import Discovery, discover
+from tqserver.control.entrance import Entrance
 from tqserver.control.journal import Journal
 from tqserver.control.load import Loads
 from tqserver.control.output import OutputHub
 from tqserver.control.proxies import Proxy, ProxyPool
 from tqserver.control.publisher import Publisher
 from tqserver.control.retirement import Retirement
-from tqserver.control.rows import server_limits
+from tqserver.control.rows import snapshots
 from tqserver.control.services import Services
 from tqserver.control.site import Site
 from tqserver.control.watcher import Watcher
 from tqserver.control.zygotes import ZygoteTree
-from tqserver.host import cgroup, clock, sockets
+from tqserver.host import cgroup, clock
 from tqserver.host.cgroup import Cgroups
 from tqserver.host.log import get_logger
 from tqserver.host.ports import PortPool
 from tqserver.host.rundir import INSTANCE_VARIABLE, RunDirectory, journal_file
 from tqserver.host.tasks import TaskOwner
 from tqserver.model.config import Config
-from tqserver.wire.messages import Counters, Demand, FromProxy, Refused
+from tqserver.model.errors import Location
+from tqserver.wire.messages import Certificate, Counters, Demand, FromProxy, Refused
 
 log = get_logger("parts")
 
@@ -47,11 +49,13 @@ class Parts:
         project: Path,
         config: Config,
         run: RunDirectory,
-        listener: socket.socket,
+        entrance: Entrance,
+        certificates: Certificates,
         tasks: TaskOwner,
         on_change: Callable[[frozenset[str]], None],
     ) -> None:
-        self.listener = listener
+        self.entrance = entrance
+        self._certificates = certificates
         self._project = project
         self._tasks = tasks
         self._on_change = on_change
@@ -62,11 +66,12 @@ class Parts:
         self.loads = Loads()
         self.output = OutputHub()
         self.journal = Journal(journal_file(project))
-        server = config.server
-        self.publisher = Publisher(config.mode, server_limits(server), list(server.trusted_proxies), server.host)
+        self.publisher = Publisher(snapshots(config))
+        self.publisher.show(certificates.shown)
+        certificates.on_renewal = self.publisher.show
         self.zygotes = ZygoteTree(project, environment, tasks)
         self.proxies = ProxyPool(
-            config.server.proxy_count(), [listener], project, environment, tasks, self._heard, self._proxy_ended
+            config.server.proxy_count(), entrance, project, environment, tasks, self._heard, self._proxy_ended
         )
         self.publisher.connect(self.proxies)
         workers = config.workers
@@ -109,7 +114,7 @@ class Parts:
     async def start(self, found: Discovery, config: Config, watched: list[str]) -> None:
         """Follow the pages that were found and the files ``watched`` beside them; return when proxies route."""
         self.watcher.start([self._project / config.pages.directory])
-        self.watcher.also(watched)
+        self.watcher.also([*watched, *self._certificates.files])
         self.site.take(found)
         self.journal.release_all_but({*found.pages, *(problem.page for problem in found.problems)})
         self._services.collector.soon()
@@ -157,22 +162,24 @@ class Parts:
         self.agent.configure(config.mode, workers.shutdown_grace_period_ms / 1000)
         self._ports.resize(workers.port_range_start, workers.port_range_end)
         self.watcher.set_debounce(config.file_watcher.debounce_ms / 1000)
-        server = config.server
-        self.publisher.configure(config.mode, server_limits(server), list(server.trusted_proxies), server.host)
+        self._certificates.use(config.server.tls, change.certificate)
+        self.watcher.also(self._certificates.files)
+        self.publisher.show(change.certificate)
+        self.publisher.configure(snapshots(config))
         self.site.reconfigured(self._project / config.pages.directory, change.found)
-        left, self.listener = self.listener, change.listener or self.listener
+        left, self.entrance = self.entrance, change.entrance
         self._tasks.start(self._reshape_proxies(config, left), name="proxies.reshape")
 
-    async def _reshape_proxies(self, config: Config, left: socket.socket) -> None:
+    async def _reshape_proxies(self, config: Config, left: Entrance) -> None:
         """The new ones route before the old ones leave; the old address is given up last."""
         async with self._reshaping:
-            new, old = self.proxies.reshape(config.server.proxy_count(), [self.listener])
+            new, old = self.proxies.reshape(config.server.proxy_count(), self.entrance)
             if new:
                 await self.publisher.acknowledged(self.publisher.touch())
             await self.proxies.dismiss(old, config.workers.default.drain_seconds(config.mode), patient=True)
-            if left is not self.listener:
-                left.close()
-                log.info("server.moved", url=sockets.url_of(self.listener))
+            if left != self.entrance:
+                left.close(keeping=self.entrance)
+                log.info("server.moved", url=self.entrance.url)
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -202,12 +209,20 @@ class Change:
     """What a new configuration needs that may be refused, taken before any of it is applied."""
 
     found: Discovery
-    listener: socket.socket | None  # None: the address is the old one
+    entrance: Entrance
+    certificate: Certificate | None
 
     @classmethod
-    def prepare(cls, project: Path, old: Config, new: Config) -> Change:
-        """Raises :class:`~tqserver.model.errors.HostError`: no such pages directory, the address is in use."""
+    def prepare(
+        cls,
+        project: Path,
+        old: tuple[Entrance, Config],
+        new: Config,
+        certificates: Certificates,
+        where: Callable[..., Location],
+    ) -> Change:
+        """Raises :class:`~tqserver.model.errors.HostError`: no such pages directory, the address is in use, ..."""
+        entrance, config = old
         found = discover(project / new.pages.directory)
-        address = (new.server.host, new.server.port)
-        moves = address != (old.server.host, old.server.port)
-        return cls(found, sockets.listen(*address) if moves else None)
+        certificate = certificates.read(new.server.tls)
+        return cls(found, Entrance.open(new.server, entrance.at_hand(config.server), where), certificate)

@@ -10,11 +10,11 @@ import asyncio
 import itertools
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tqserver.control.entrance import Entrance
 from tqserver.control.plan import RestartPolicy
 from tqserver.host import clock
 from tqserver.host.channel import Channel
@@ -25,6 +25,7 @@ from tqserver.host.tasks import TaskOwner
 from tqserver.wire.codec import from_json
 from tqserver.wire.messages import (
     Acknowledged,
+    Certificate,
     Cut,
     Drained,
     FromProxy,
@@ -67,14 +68,14 @@ class Proxy:
         self._owed = 0  # answers
         self._timer: asyncio.TimerHandle | None = None
 
-    async def start(self, listeners: Sequence[socket.socket], project: Path, env: Mapping[str, str]) -> None:
+    async def start(self, entrance: Entrance, project: Path, env: Mapping[str, str]) -> None:
         """Spawn the process and attach its link."""
         ours, theirs = pair()
         self._output_fd, write_end = os.pipe2(os.O_CLOEXEC)
-        descriptors = [theirs.fileno(), *(listener.fileno() for listener in listeners)]
-        arguments = ["--name", self.name, "--link", str(theirs.fileno())]
-        for listener in listeners:
-            arguments += ["--listen", str(listener.fileno())]
+        descriptors = [theirs.fileno(), *(listener.fileno() for listener in entrance.sockets)]
+        arguments = ["--name", self.name, "--link", str(theirs.fileno()), *entrance.arguments]
+        stdout = _own_stdout()  # where the access log may go; its own goes to our log
+        arguments += ["--stdout", str(stdout)]
         with theirs:
             try:
                 self.child = spawn(
@@ -83,9 +84,10 @@ class Proxy:
                     env=env,
                     stdout=write_end,
                     stderr=subprocess.STDOUT,
-                    pass_fds=descriptors,
+                    pass_fds=[*descriptors, stdout],
                 )
             finally:
+                os.close(stdout)
                 os.close(write_end)
         os.set_blocking(self._output_fd, False)
         asyncio.get_running_loop().add_reader(self._output_fd, self._read_output)
@@ -169,6 +171,13 @@ class Proxy:
         self.channel.close()
 
 
+def _own_stdout() -> int:
+    try:
+        return os.dup(1)
+    except OSError:  # it was closed before we started
+        return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+
 def _relay(proxy: str, line: str) -> None:
     """Pass on a proxy's log line; what is not JSON is a traceback, and an error."""
     try:
@@ -185,9 +194,9 @@ def _relay(proxy: str, line: str) -> None:
 class _Place:
     """A proxy that shall run: its process is replaced when it ends, until the place is given up."""
 
-    def __init__(self, name: str, listeners: Sequence[socket.socket]) -> None:
+    def __init__(self, name: str, entrance: Entrance) -> None:
         self.name = name
-        self.listeners = listeners
+        self.entrance = entrance
         self.is_given_up = False
         self.proxy: Proxy | None = None
 
@@ -202,14 +211,14 @@ class ProxyPool:
     def __init__(
         self,
         count: int,
-        listeners: Sequence[socket.socket],
+        entrance: Entrance,
         project: Path,
         env: Mapping[str, str],
         tasks: TaskOwner,
         on_message: Callable[[Proxy, FromProxy], None],
         on_end: Callable[[Proxy], None],
     ) -> None:
-        self._first = (count, listeners)
+        self._first = (count, entrance)
         self._project = project
         self._env = env
         self._tasks = tasks
@@ -223,19 +232,19 @@ class ProxyPool:
         """Start all of them."""
         self.reshape(*self._first)
 
-    def reshape(self, count: int, listeners: Sequence[socket.socket]) -> tuple[int, list[Proxy]]:
-        """Have ``count`` proxies accept from ``listeners``; start those that are missing.
+    def reshape(self, count: int, entrance: Entrance) -> tuple[int, list[Proxy]]:
+        """Have ``count`` proxies accept at ``entrance``; start those that are missing.
 
         Returns how many were started, and those that are too many now, to be dismissed when the new ones route.
         """
-        fitting = [place for place in self._places if place.listeners == listeners]
+        fitting = [place for place in self._places if place.entrance == entrance]
         surplus = [place for place in self._places if place not in fitting[:count]]
         for place in surplus:
             place.is_given_up = True
             self._places.remove(place)
         missing = count - len(self._places)
         for _ in range(missing):
-            place = _Place(f"proxy-{next(self._numbers)}", list(listeners))
+            place = _Place(f"proxy-{next(self._numbers)}", entrance)
             self._places.append(place)
             self._tasks.start(self._keep(place), name=place.name)
         return missing, [place.proxy for place in surplus if place.proxy in self.alive and place.proxy is not None]
@@ -244,7 +253,7 @@ class ProxyPool:
         policy = RestartPolicy()
         while not place.is_given_up:
             proxy = place.proxy = Proxy(place.name, self._on_message)
-            await proxy.start(place.listeners, self._project, self._env)
+            await proxy.start(place.entrance, self._project, self._env)
             assert proxy.child is not None
             self.alive.append(proxy)
             log.info("proxy.started", proxy=place.name, pid=proxy.child.pid)
@@ -261,7 +270,7 @@ class ProxyPool:
             log.error("proxy.exited", proxy=place.name, pid=proxy.child.pid, status=code, restart_in_seconds=delay)
             await asyncio.sleep(delay)
 
-    def broadcast(self, message: Snapshot | Cut) -> None:
+    def broadcast(self, message: Snapshot | Certificate | Cut) -> None:
         """Send to every proxy that has said hello; the others get the latest snapshot when they do."""
         for proxy in self.alive:
             if proxy.said_hello:

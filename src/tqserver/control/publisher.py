@@ -12,22 +12,21 @@ from collections.abc import Callable
 
 from tqserver.control.proxies import Proxy, ProxyPool
 from tqserver.host.log import get_logger
-from tqserver.wire.messages import Cut, Hello, RouteEntry, ServerLimits, Snapshot
+from tqserver.wire.messages import Certificate, Cut, Hello, RouteEntry, Snapshot
 
+Compose = Callable[[int, list[RouteEntry]], Snapshot]  # of a version and its rows
 log = get_logger("publisher")
 
 
 class Publisher:
     """The routing table and who has it."""
 
-    def __init__(self, mode: str, limits: ServerLimits, trusted_proxies: list[str], host: str) -> None:
-        self._mode = mode
-        self._limits = limits
-        self._trusted_proxies = trusted_proxies
-        self._host = host
+    def __init__(self, compose: Compose) -> None:
+        self._compose = compose
+        self._certificate: Certificate | None = None
         self._rows: dict[str, RouteEntry] = {}
         self._version = 0
-        self._snapshot = self._compose()
+        self._snapshot = self._compose(self._version, list(self._rows.values()))
         self._flush_due = False
         self._proxies: ProxyPool | None = None
         self._changed = asyncio.Event()
@@ -36,10 +35,16 @@ class Publisher:
         """From now on these are the proxies."""
         self._proxies = proxies
 
-    def configure(self, mode: str, limits: ServerLimits, trusted_proxies: list[str], host: str) -> None:
-        """Publish by these from now on."""
-        self._mode, self._limits, self._trusted_proxies, self._host = mode, limits, trusted_proxies, host
+    def configure(self, compose: Compose) -> None:
+        """Publish by what this makes of the rows from now on."""
+        self._compose = compose
         self._flush_soon()
+
+    def show(self, certificate: Certificate | None) -> None:
+        """Have proxies that speak TLS show this certificate from now on."""
+        self._certificate = certificate
+        if certificate is not None and self._proxies is not None:
+            self._proxies.broadcast(certificate)
 
     # --- the table ----------------------------------------------------------------------------------------
 
@@ -76,19 +81,17 @@ class Publisher:
 
     def _flush(self) -> None:
         self._flush_due = False
-        self._snapshot = self._compose()
+        self._snapshot = self._compose(self._version, list(self._rows.values()))
         if self._proxies is not None:
             self._proxies.broadcast(self._snapshot)
-
-    def _compose(self) -> Snapshot:
-        rows = list(self._rows.values())
-        return Snapshot(self._version, self._mode, rows, self._limits, self._trusted_proxies, self._host)
 
     # --- what the proxies say -----------------------------------------------------------------------------
 
     def heard(self, proxy: Proxy, message: object) -> None:
         """Take note of a proxy's message."""
         if isinstance(message, Hello):
+            if self._certificate is not None:
+                proxy.send(self._certificate)
             proxy.send(self._snapshot)
         self.wake()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import traceback
+from collections.abc import Callable
 
 from tqserver.control.plan import pooled_idle_seconds
-from tqserver.model.config import ServerSettings, WorkerSettings
+from tqserver.model.config import Config, ServerSettings, WorkerSettings
 from tqserver.model.errors import Defect, TQError
-from tqserver.wire.messages import Failure, RouteLimits, ServerLimits
+from tqserver.wire.messages import AccessLogged, Failure, RouteEntry, RouteLimits, ServerLimits, Snapshot
 
 
 def as_failure(error: TQError) -> Failure:
@@ -53,4 +54,22 @@ def server_limits(server: ServerSettings) -> ServerLimits:
         max_connections=server.max_connections,
         max_connections_per_client=server.max_connections_per_client,
         max_body=server.max_body,
+    )
+
+
+def snapshots(config: Config) -> Callable[[int, list[RouteEntry]], Snapshot]:
+    """Return what makes a snapshot of a version and its rows, by this configuration."""
+    server = config.server
+    access_log = None
+    if server.access_log != "off":
+        access_log = AccessLogged(server.access_log, server.access_log_file or "", server.access_log_sample)
+    return lambda version, rows: Snapshot(
+        version,
+        config.mode,
+        rows,
+        server_limits(server),
+        list(server.trusted_proxies),
+        server.host,
+        access_log,
+        server.tls.hsts if server.tls is not None else "",
     )

@@ -15,8 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tqserver.control.certificates import Certificates
 from tqserver.control.config_file import ConfigFile
 from tqserver.control.discovery import discover
+from tqserver.control.entrance import Address, Entrance, addresses
 from tqserver.control.events import Events
 from tqserver.control.otlp import TraceExport
 from tqserver.control.parts import Change, Parts
@@ -82,13 +84,15 @@ class Supervisor:
         self._configure_log()
         tap(self._happened)
         self._traces = TraceExport.begin(os.environ, self._tasks)
-        _warn_of(config)
         found = discover(project / config.pages.directory)
+        self._certificates = Certificates(project, self._config_file.where, self._tasks)
+        self._certificates.use(config.server.tls, self._certificates.read(config.server.tls))
         with ExitStack() as taken:
             # The lock first: a second server here is told of the first one, and not only that its port is taken.
             self._rundir = RunDirectory(project, self._estate.lock if self._estate is not None else None)
             taken.callback(self._rundir.close)
-            listener = taken.enter_context(self._take_listener())
+            entrance = self._take_entrance()
+            taken.callback(entrance.close)
             self._metrics_listener = self._take_metrics_listener()
             if self._metrics_listener is not None:
                 taken.enter_context(self._metrics_listener)
@@ -110,7 +114,7 @@ class Supervisor:
         )
         self._signals.install()
         self._found = found
-        self._parts = Parts(project, config, self._rundir, listener, self._tasks, self._changed)
+        self._parts = Parts(project, config, self._rundir, entrance, self._certificates, self._tasks, self._changed)
 
     def _happened(self, event: Mapping[str, Any], line: str) -> None:
         """The log has something new."""
@@ -118,16 +122,24 @@ class Supervisor:
         if self._traces is not None:
             self._traces.take(event)
 
-    def _take_listener(self) -> socket.socket:
-        """Inherited from the server before this one, or from the service manager, or our own."""
-        if self._estate is not None:
-            return self._estate.listener
-        if self._manager.listeners:
-            first, *more = self._manager.listeners
-            for listener in more:
-                log.warning("listener.unused", url=sockets.url_of(listener), remedy="pass one socket only")
-            return first
-        return sockets.listen(self._config.server.host, self._config.server.port)
+    def _take_entrance(self) -> Entrance:
+        """Inherited from the server before this one, or from the service manager, or our own.
+
+        An inherited socket is where clients are served, whatever the configuration says, unless its port is that
+        of the redirect.
+        """
+        given = self._manager.listeners if self._estate is None else self._estate.entrance
+        main_at, redirect_at = addresses(self._config.server)
+        at_hand: dict[Address, socket.socket] = {}
+        for listener in given:
+            port = listener.getsockname()[1]
+            address = redirect_at if redirect_at is not None and port == redirect_at[1] else main_at
+            if address not in at_hand:
+                at_hand[address] = listener
+                continue
+            log.warning("listener.unused", url=sockets.url_of(listener), remedy="pass one socket for each port")
+            listener.close()
+        return Entrance.open(self._config.server, at_hand, self._config_file.where)
 
     def _take_metrics_listener(self) -> socket.socket | None:
         """Inherited from the server before this one, if it is what ``server.metrics`` says, or our own, or none."""
@@ -163,7 +175,7 @@ class Supervisor:
         await self._parts.start(self._found, self._config, [str(self._config_file.path)])
         log.info(
             "server.ready",
-            url=sockets.url_of(self._parts.listener),
+            url=self._parts.entrance.url,
             pages=len(self._parts.site.reconcilers),
             mode=self._config.mode,
         )
@@ -173,7 +185,7 @@ class Supervisor:
             self._rundir.sign()
         assert self._metrics_port is not None
         await self._metrics_port.listen(self._metrics_listener)
-        self._manager.say("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving {sockets.url_of(self._parts.listener)}")
+        self._manager.say("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving {self._parts.entrance.url}")
         if self._manager.watchdog_seconds:
             self._tasks.start(self._pet_the_watchdog(), name="watchdog")
 
@@ -202,7 +214,7 @@ class Supervisor:
             self._project,
             self._config,
             self._config_file.shown,
-            sockets.url_of(parts.listener),
+            parts.entrance.url,
             self._started_at,
             parts.site,
             parts.agent,
@@ -225,11 +237,13 @@ class Supervisor:
     def _changed(self, paths: frozenset[str]) -> None:
         if str(self._config_file.path) in paths:
             self._reconfigure()
+        self._certificates.changed(paths)
 
     def _asked_to_reconfigure(self) -> None:
         """SIGHUP: log files that were moved are opened anew at their next line anyway."""
         log.info("server.hangup")
         self._reconfigure()
+        self._certificates.look()
 
     def _asked_for_new_logs(self) -> None:
         """SIGUSR1, which logrotate sends where nginx is the custom: this line opens the server's, theirs the others."""
@@ -250,7 +264,6 @@ class Supervisor:
             self._move_metrics(metrics)
         self._config = config
         self._configure_log()
-        _warn_of(config)
         self._parts.apply(config, change)
         log.info("config.applied", file=str(self._config_file.path))
 
@@ -259,7 +272,8 @@ class Supervisor:
         moves = config.server.metrics != self._config.server.metrics
         metrics = self._listen_for_metrics(config) if moves else None
         try:
-            return Change.prepare(self._project, self._config, config), metrics
+            old = self._parts.entrance, self._config
+            return Change.prepare(self._project, old, config, self._certificates, self._config_file.where), metrics
         except HostError:
             if metrics is not None:
                 metrics.close()
@@ -291,7 +305,7 @@ class Supervisor:
         self._manager.hand_on(environment)
         try:
             successor = Successor.start(
-                self._project, environment, self._rundir.lock, self._parts.listener, self._metrics_listener
+                self._project, environment, self._rundir.lock, self._parts.entrance.sockets, self._metrics_listener
             )
         except OSError as error:
             self._not_handed_over(str(error))
@@ -349,7 +363,7 @@ class Supervisor:
         if killed := self._rundir.kill_leftovers() + descent.kill_below(os.getpid(), but_not=self._not_ours):
             log.warning("leftovers.killed", pids=killed, reason="workers started them, and did not end them")
         await self._tasks.close()
-        self._parts.listener.close()
+        self._parts.entrance.close()
         self._signals.remove()
         reaper().close()
         self._rundir.close()
@@ -360,13 +374,3 @@ class Supervisor:
 def _callback_failed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     """A defect of ours in a callback: in the log with its traceback, and nowhere else."""
     log.critical("callback.failed", message=context.get("message"), exc_info=context.get("exception"))
-
-
-def not_in_force(config: Config) -> list[str]:
-    """Return the settings that are accepted, given, and not acted on by this version: said, never silent."""
-    return ["server.tls"] if config.server.tls is not None else []
-
-
-def _warn_of(config: Config) -> None:
-    for key in not_in_force(config):
-        log.warning("config.not_in_force", key=key, remedy="this version does not act on it yet; remove it")

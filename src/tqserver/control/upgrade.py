@@ -23,17 +23,18 @@ from tqserver.host.process import Child, python_argv, spawn
 
 VARIABLE = "TQ_TAKE_OVER"
 _READY = b"1"
+_NONE = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Estate:
-    """What a server gets from the one before it: the project's lock, the listening socket, the pipe to tell it.
+    """What a server gets from the one before it: the project's lock, the listening sockets, the pipe to tell it.
 
-    ``metrics`` is the socket of ``server.metrics``, if it has one.
+    ``entrance`` are those of clients, the main one first; ``metrics`` is that of ``server.metrics``, if it has one.
     """
 
     lock: int
-    listener: socket.socket
+    entrance: list[socket.socket]
     ready: int
     metrics: socket.socket | None = None
 
@@ -43,17 +44,23 @@ class Estate:
         given = environ.pop(VARIABLE, "")
         if not given:
             return None
-        lock, listener, ready, *metrics = descriptors = [int(number) for number in given.split(",")]
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        more = [socket.socket(fileno=descriptor) for descriptor in metrics]
-        return cls(lock, socket.socket(fileno=listener), ready, *more)
+        numbers = [int(number) for number in given.split(",")]
+        for number in numbers:
+            if number != _NONE:
+                os.set_inheritable(number, False)
+        lock, main, ready, *more = numbers
+        metrics, redirect = (_socket(number) for number in (*more, _NONE, _NONE)[:2])
+        return cls(lock, [sock for sock in (_socket(main), redirect) if sock is not None], ready, metrics)
 
     def tell(self) -> None:
         """The old server may go."""
         with contextlib.suppress(BrokenPipeError):  # it has gone already
             os.write(self.ready, _READY)
         os.close(self.ready)
+
+
+def _socket(descriptor: int) -> socket.socket | None:
+    return socket.socket(fileno=descriptor) if descriptor != _NONE else None
 
 
 class Successor:
@@ -69,18 +76,21 @@ class Successor:
         project: Path,
         environ: Mapping[str, str],
         lock: int,
-        listener: socket.socket,
+        entrance: list[socket.socket],
         metrics: socket.socket | None,
     ) -> Successor:
         """Start it, with the arguments that this one was started with. Raises OSError."""
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
-        given = [lock, listener.fileno(), write_end, *([metrics.fileno()] if metrics is not None else [])]
+        main, *redirect = (sock.fileno() for sock in entrance)
+        given = [lock, main, write_end]
+        if metrics is not None or redirect:
+            given += [metrics.fileno() if metrics is not None else _NONE, *redirect]
         try:
             child = spawn(
                 python_argv("tqserver", *sys.argv[1:]),
                 cwd=project,
                 env={**environ, VARIABLE: ",".join(map(str, given))},
-                pass_fds=given,
+                pass_fds=[number for number in given if number != _NONE],
                 die_with_us=False,
             )
         except OSError:

@@ -10,6 +10,7 @@ process   spawn, adopt, signal, reap
 descent   what is below a process, whatever it has done to hide
 signals   SIGTERM, SIGINT, SIGHUP for a program's main loop
 sockets   listening sockets, socket pairs, descriptors that travel with a frame
+tls       a certificate and its key, read and proved; the context of a server
 channel   frames over a socket, on the event loop
 inotify   what changed in a directory, and whether the writer has finished
 mounts    file systems that others write to without an event here
@@ -17,6 +18,7 @@ usage     what a process uses of the machine
 limits    what the kernel allows a process
 reading   files that users write, opened without waiting and read within a bound
 ports     the pool that PORT is taken from
+background  writing that nobody waits for
 log       the server's own log, and the files that workers' output goes to
 private   directories that nobody else may write to
 rundir    .tqserver/: the lock, the sockets, and the sweep of what a crash left

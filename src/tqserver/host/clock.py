@@ -26,6 +26,11 @@ def stamp() -> str:
     return datetime.datetime.now().astimezone().isoformat(timespec="microseconds")
 
 
+def log_time(seconds: float) -> str:
+    """Return a moment of :func:`wall` in local time as the Common Log Format has it: 24/Nov/2026:13:40:01 +0000."""
+    return datetime.datetime.fromtimestamp(seconds).astimezone().strftime("%d/%b/%Y:%H:%M:%S %z")
+
+
 def timestamp(seconds: float) -> str:
     """Return a moment of :func:`wall` in local time, as ISO 8601 with its offset, to the second."""
     return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

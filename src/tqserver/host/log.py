@@ -92,6 +92,33 @@ class DatedFile:
             self._fd = -1
 
 
+class OpenFile(DatedFile):
+    """A descriptor that is open already, of a pipe or a terminal perhaps.
+
+    Others write there too: each write is of whole lines and of ``most_bytes`` at most, if no line is longer, so that
+    none is torn apart.
+    """
+
+    def __init__(self, fileno: int, name: str, most_bytes: int, on_error: Callable[[str], None]) -> None:
+        super().__init__(Path(name), {}, on_error)
+        self._path = name
+        self._fd = fileno
+        self._most_bytes = most_bytes
+
+    def _open_current(self) -> None:
+        """It is open."""
+
+    def write(self, text: bytes) -> None:
+        """Write ``text``, which ends with a line."""
+        while text:
+            end = text.rfind(b"\n", 0, self._most_bytes) + 1 or text.find(b"\n") + 1
+            super().write(text[:end])
+            text = text[end:]
+
+    def close(self) -> None:
+        """It stays open: others have it."""
+
+
 def page_log(project: Path, template: str | None, page: str) -> DatedFile | None:
     """Return the file that the output of a page's workers goes to; None if the configuration wants none."""
     if not template:

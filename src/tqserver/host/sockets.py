@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tqserver.wire.frames import HEADER_BYTES, frame, frame_length
 
 BACKLOG = 4096  # the kernel cuts it to net.core.somaxconn
 MAX_DESCRIPTORS = 8
+_BYTES_ACKED_AT = 120  # tcpi_bytes_acked in struct tcp_info (linux/tcp.h)
 
 
 def listen(host: str, port: int, *, host_from: str = "server.host", port_from: str = "server.port") -> socket.socket:
@@ -32,10 +34,10 @@ def listen(host: str, port: int, *, host_from: str = "server.host", port_from: s
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
     """Return the URL of what listens here."""
     host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _remedy(error: OSError, port: int, host_from: str, port_from: str) -> str:
@@ -49,6 +51,12 @@ def _remedy(error: OSError, port: int, host_from: str, port_from: str) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{host_from} is not an address of this machine"
     return f"check {' and '.join(dict.fromkeys((host_from, port_from)))} in the configuration"
+
+
+def bytes_acknowledged(connection: socket.socket) -> int:
+    """Return how many bytes the other end of a TCP connection has taken so far, less a multiple of 2**64."""
+    state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED_AT + 8)
+    return int.from_bytes(state[_BYTES_ACKED_AT:], sys.byteorder)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -43,14 +43,30 @@ class TlsSettings:
     """``server.tls``: serve HTTPS."""
 
     cert: str = setting(REQUIRED, kinds.Text(empty_allowed=False), "Certificate chain, a PEM file.")
-    key: str = setting(REQUIRED, kinds.Text(empty_allowed=False), "Private key, a PEM file.")
+    key: str = setting(REQUIRED, kinds.Text(empty_allowed=False), "Private key, a PEM file that is not encrypted.")
+    redirect_port: int | None = setting(
+        None, Unset(kinds.Number(1, 65535)), "Port on which plain HTTP is sent to https, by 308; unset is none."
+    )
+    hsts_seconds: int = setting(
+        0, kinds.Number(0), "How long browsers shall insist on https (Strict-Transport-Security); 0 does not say so."
+    )
+    hsts_subdomains: bool = setting(False, kinds.Flag(), "Whether that holds for all hosts below this one.")
+
+    @property
+    def hsts(self) -> str:
+        """The value of Strict-Transport-Security (RFC 6797 6.1), empty for none."""
+        if not self.hsts_seconds:
+            return ""
+        return f"max-age={self.hsts_seconds}" + ("; includeSubDomains" if self.hsts_subdomains else "")
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """``server``: the address that clients know, and what bounds their connections."""
 
-    port: int = setting(8080, kinds.Number(0, 65535), "Port to listen on; 0 takes any that is free.")
+    port: int = setting(
+        8080, kinds.Number(0, 65535), "Port to listen on, for HTTPS if server.tls is given; 0 is any free one."
+    )
     host: str = setting(
         "127.0.0.1",
         kinds.Text(empty_allowed=False),
@@ -69,6 +85,19 @@ class ServerSettings:
         "logs/tqserver_{date}.log",
         kinds.LogFile(("date",)),
         'Log of the server; {date} is YYYY-MM-DD. null, "" and "~" mean no file.',
+    )
+    access_log: str = setting(
+        "off",
+        kinds.Choice(("off", "text", "json")),
+        "A line for each request: text is the Combined Log Format with more behind it.",
+    )
+    access_log_file: str | None = setting(
+        "logs/access_{date}.log",
+        kinds.LogFile(("date",)),
+        'Where these lines go; {date} is YYYY-MM-DD. null, "" and "~" mean standard output.',
+    )
+    access_log_sample: float = setting(
+        1, kinds.Number(0, 1, name="share", fractions=True), "Which share of the requests gets a line, 0 to 1."
     )
     proxies: int | None = setting(
         None, Unset(kinds.Number(1, 1024)), "Proxy processes; unset is half the cores, at least 1."
@@ -288,4 +317,4 @@ def _shown(default: Any) -> str:
         return "unset"
     if default is dataclasses.MISSING or default == ():  # no default, or that of a list or mapping
         return "none"
-    return str(default) or '""'
+    return str(default).lower() if isinstance(default, bool) else str(default) or '""'

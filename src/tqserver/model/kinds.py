@@ -189,10 +189,24 @@ class Choice:
 
     def read(self, scalar: Scalar) -> str:
         """Return the word."""
-        if scalar.type not in ("str", UNTYPED) or scalar.text not in self.words:
+        # YAML takes some words for something else, such as off for false: what counts is what is written.
+        if scalar.type not in ("str", "bool", UNTYPED) or scalar.text not in self.words:
             nearest = [word for word in self.words if scalar.text.lower().startswith(word)]
             raise Wrong(self.name, f"did you mean {nearest[0]}?" if nearest else "")
         return scalar.text
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Yes or no, written as true or false: YAML's other words for it are refused."""
+
+    name: str = "true or false"
+
+    def read(self, scalar: Scalar) -> bool:
+        """Return which."""
+        if scalar.type not in ("bool", UNTYPED) or scalar.text not in ("true", "false"):
+            raise Wrong(self.name)
+        return scalar.text == "true"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ text with an error is applied.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from typing import Any
 
@@ -152,21 +153,25 @@ def _of_ports(config: Config) -> Iterator[Contradiction]:
             "give the lower of the two as the start",
         )
         return
-    metrics = config.server.metrics
-    taken = {"port": port} | ({"metrics": metrics.port} if metrics is not None else {})
-    for name, number in taken.items():
+    taken: dict[Key, int] = {("server", "port"): port}
+    if config.server.metrics is not None:
+        taken["server", "metrics"] = config.server.metrics.port
+    if config.server.tls is not None and config.server.tls.redirect_port is not None:
+        taken["server", "tls", "redirect_port"] = config.server.tls.redirect_port
+    for key, number in taken.items():
         if first <= number <= last:
             yield Contradiction(
-                (("server", name), *ends),
-                f"server.{name} ({number}) is one of the ports of the workers ({first} to {last})",
+                (key, *ends),
+                f"{dotted(key)} ({number}) is one of the ports of the workers ({first} to {last})",
                 "choose a port outside workers.port_range_start and port_range_end",
             )
-    if metrics is not None and metrics.port == port != 0:
-        yield Contradiction(
-            (("server", "metrics"), ("server", "port")),
-            f"server.metrics and server.port are one port ({port})",
-            "choose another for server.metrics",
-        )
+    for earlier, key in itertools.combinations(taken, 2):
+        if taken[key] == taken[earlier] != 0:
+            yield Contradiction(
+                (key, earlier),
+                f"{dotted(key)} and {dotted(earlier)} are one port ({taken[key]})",
+                f"choose another for {dotted(key)}",
+            )
 
 
 def _of_numbers(at: Key, settings: WorkerSettings) -> Iterator[Contradiction]:

@@ -21,8 +21,11 @@ connections  the connections to workers: kept, checked, opened
 table        the snapshot, and what is the case with its pages and workers
 replies      the answers that the proxy gives itself
 home         what all connections of a proxy share
+access_log   a line for each request, written by another thread
+access_line  pure: that line
 counters     what is counted for control
 ticker       coarse time: one timer for all
+handshakes   TLS: connections that are not clients yet
 link         the messages from and to control
 server       the program: listen, tick, leave
 """

@@ -115,7 +115,7 @@ class Clients:
         idle = [client for client in self._all if client.is_idle]
         for client in heapq.nsmallest(surplus, idle, key=lambda client: client.deadline):
             self.remove(client)
-            client.transport.close()
+            client.make_way()
         if len(self._all) > self._most and not self.must_wait:
             self.must_wait = True
             self._pause()

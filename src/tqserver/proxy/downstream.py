@@ -14,6 +14,7 @@ import struct
 import termios
 from typing import TYPE_CHECKING
 
+from tqserver.host.sockets import bytes_acknowledged
 from tqserver.proxy import replies
 from tqserver.proxy.admission import refused_head, refused_partial_head
 from tqserver.proxy.exchange import Exchange
@@ -35,15 +36,17 @@ class Downstream(Flow):
 
     ``relay`` has the request that is being answered, if there is one. ``deadline`` bounds whatever is waited
     for. ``peer`` is the client as workers are told of it. ``is_half_closed``: it sends nothing more, and may still
-    read.
+    read. ``is_tls``: what is written does not go to the socket as it is. ``fields`` are lines that every answer here
+    has, each with its CRLF in front. ``redirects_to`` is the port of https to which all requests are sent; 0: they
+    are served here.
     """
 
     __slots__ = (
-        "_backlog", "_came_at", "_has_served", "_home", "_is_lingering", "_reader", "_searched", "_unsent_bytes",
-        "deadline", "is_half_closed", "peer", "relay",
+        "_backlog", "_came_at", "_has_served", "_home", "_is_lingering", "_mark", "_reader", "_searched", "_wait_until",
+        "deadline", "fields", "is_half_closed", "is_tls", "peer", "redirects_to", "relay",
     )  # fmt: skip
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, redirects_to: int = 0) -> None:
         super().__init__()
         self._home = home
         self._backlog = b""  # read, and not used yet
@@ -51,9 +54,13 @@ class Downstream(Flow):
         self._searched = 0  # bytes of the backlog that hold no end of a head
         self._has_served = False
         self._is_lingering = False
-        self._unsent_bytes = 0
+        self._mark = 0
+        self._wait_until = 0.0
         self.deadline = math.inf
         self.is_half_closed = False
+        self.is_tls = False
+        self.fields = b""
+        self.redirects_to = redirects_to
         self.relay = Relay(self, home)
 
     def opposite(self) -> Flow | None:
@@ -75,13 +82,18 @@ class Downstream(Flow):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected (asyncio)."""
         super().connection_made(transport)
+        table = self._home.table
+        self.is_tls = transport.get_extra_info("sslcontext") is not None
+        if self.is_tls:
+            self.fields = table.tls_fields
         address = transport.get_extra_info("peername")
-        self.peer = Peer(address[0] if address else "", b"http", self._home.table.trusted)
+        self.peer = Peer(address[0] if address else "", b"https" if self.is_tls else b"http", table.trusted)
         self._came_at = self._home.ticker.now
         if not self._home.clients.add(self):
             self.transport.abort()
             return
-        self.wait(self._home.table.limits.idle_timeout_seconds)
+        # The handshake of one that comes while the proxy leaves was waited for: now it may ask, once.
+        self.wait(LINGER_SECONDS if self._home.is_leaving else table.limits.idle_timeout_seconds)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came (asyncio)."""
@@ -134,7 +146,7 @@ class Downstream(Flow):
 
     def _wait_for_head(self, data: bytes) -> None:
         if self.is_half_closed:  # the rest will not come
-            self.transport.close()
+            self.close()
             return
         if data and not self._searched:  # the head as a whole is bounded, not the silence within it
             self.wait(self._home.table.limits.read_timeout_seconds)
@@ -147,18 +159,21 @@ class Downstream(Flow):
 
     def _reject(self, status: int, detail: str = "") -> None:
         """What came is not a request: answer, and read nothing more."""
-        reply = replies.Reply(status, self._home.next_request_id(), keep_alive=False, detail=detail)
+        reply = replies.Reply(status, self._home.next_request_id(), keep_alive=False, detail=detail, fields=self.fields)
         self._home.table.nobody.codes[status // 100] += 1
+        if self._home.access is not None:
+            self._home.access.note_malformed(self.peer.address, status, reply.request_id)
         self.transport.write(self._home.render(reply, None))
         self._linger()
 
     def eof_received(self) -> bool:
         """The client sends nothing more (asyncio); True keeps the connection, since what it asked is answered.
 
-        Whoever closes both halves looks the same, until something is written to it.
+        Whoever closes both halves looks the same, until something is written to it. Over TLS, uvloop closes the
+        connection when this returns.
         """
         self.is_half_closed = True
-        if self._is_lingering:
+        if self._is_lingering or self.is_tls:
             return False
         return bool(self._backlog) or self.relay.has_whole_request
 
@@ -179,7 +194,7 @@ class Downstream(Flow):
         elif unread or self._backlog:
             self._linger()
         else:
-            self.transport.close()
+            self.close()
 
     def _next(self) -> None:
         """A request came before the last was answered: now is its time, if the client takes its answers."""
@@ -202,7 +217,18 @@ class Downstream(Flow):
         elif self.is_full:
             self.transport.abort()
         else:
-            self.transport.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close it after what was written.
+
+        Over TLS both sides say that they close, and that of the client is waited for.
+        """
+        self.transport.close()
+        if self.is_tls:
+            self._is_lingering = True
+            self._wait_until = self._home.ticker.now + self._home.table.limits.write_timeout_seconds
+            self.wait(LINGER_SECONDS)
 
     def say_last(self, data: bytes) -> None:
         """Write this, and close when the client has seen it."""
@@ -215,15 +241,14 @@ class Downstream(Flow):
         Were it closed while bytes of the client are unread, the kernel would reset the connection, and the
         client could lose the answer (RFC 9112 9.6).
         """
-        if self.is_half_closed:
-            self.transport.close()
+        if self.is_half_closed or self.is_tls:  # over TLS, what still comes is read until both have closed
+            self.close()
             return
         self._is_lingering = True
         self._backlog = b""
         self.let_go(BACKLOG)
         self.wait(LINGER_SECONDS)
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
+        self.transport.write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone (asyncio)."""
@@ -235,7 +260,9 @@ class Downstream(Flow):
     def expire(self) -> None:
         """The deadline has passed."""
         is_idle = self.relay.exchange is None
-        if (self.is_full or self.relay.sending is not None) and self._client_reads():
+        if self._is_lingering and self.is_tls:
+            self._expire_closing()
+        elif (self.is_full or self.relay.sending is not None) and self._client_reads():
             self.wait(self._home.table.limits.write_timeout_seconds)
         elif self._is_lingering or (self.is_full and is_idle):
             self.transport.abort()
@@ -244,14 +271,34 @@ class Downstream(Flow):
         elif self._backlog:
             self._reject(408)
         else:
-            self.transport.close()
+            self.close()
+
+    def _expire_closing(self) -> None:
+        """Both have to say that they close: wait while the client takes what was written, and no longer."""
+        now = self._home.ticker.now
+        if self._client_reads():
+            self._wait_until = now + self._home.table.limits.write_timeout_seconds
+        if self._in_kernel() and now < self._wait_until:
+            self.wait(LINGER_SECONDS)
+        else:
+            self.transport.abort()
+
+    def _in_kernel(self) -> int:
+        """Return how many bytes the kernel has that the client has not taken (tcp(7))."""
+        fileno = self.transport.get_extra_info("socket").fileno()
+        return int.from_bytes(fcntl.ioctl(fileno, termios.TIOCOUTQ, b"\0\0\0\0"), "little")
 
     def _client_reads(self) -> bool:
-        """Tell whether less waits for the client than when last asked, in our buffer and the kernel's."""
-        fileno = self.transport.get_extra_info("socket").fileno()
-        in_kernel = int.from_bytes(fcntl.ioctl(fileno, termios.TIOCOUTQ, b"\0\0\0\0"), "little")
-        before, self._unsent_bytes = self._unsent_bytes, in_kernel + self.transport.get_write_buffer_size()
-        return self._unsent_bytes != before
+        """Tell whether the client has taken anything since last asked.
+
+        What waits for it is in our buffer and the kernel's. Over TLS some is between these, and nobody says how much.
+        """
+        if self.is_tls:
+            mark = bytes_acknowledged(self.transport.get_extra_info("socket"))
+        else:
+            mark = self._in_kernel() + self.transport.get_write_buffer_size()
+        before, self._mark = self._mark, mark
+        return mark != before
 
     # --- the proxy leaves -----------------------------------------------------------------------------------
 
@@ -260,11 +307,19 @@ class Downstream(Flow):
         if self.relay.exchange is not None or self._is_lingering or (patient and self._has_served):
             return
         if self._has_served and not self._backlog:
-            self.transport.close()
+            self.close()
         else:
             self.deadline = min(self.deadline, self._home.ticker.now + LINGER_SECONDS)
+
+    def make_way(self) -> None:
+        """Close it at once: others need its descriptor. (Over TLS the client's part in it would be waited for.)"""
+        if self.is_tls:
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def give_up(self) -> None:
         """The proxy's own deadline has passed."""
         if not self.relay.end_tunnel():
+            self.relay.client_left()
             self.transport.abort()

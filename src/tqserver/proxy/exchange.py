@@ -87,13 +87,14 @@ class Exchange:
     ``forwarding`` are the forwarding fields' lines. ``answer_body`` reads the body of the worker's answer,
     from :meth:`response_head` on. ``avoided`` are the workers that have just failed this request.
     ``awaits_continue``: the client sends its body when it is told to.
-    ``keep_alive`` tells whether the client's connection survives this exchange.
+    ``keep_alive`` tells whether the client's connection survives this exchange. ``sent_bytes`` of the answer's body
+    went to the client.
     """
 
     __slots__ = (
         "_appended", "_forwarding", "_framing", "_kept", "_losses", "answer_body", "avoided", "awaits_continue",
         "body_bytes", "is_repeatable", "keep_alive", "needs_fresh_connection", "phase", "request", "request_done",
-        "request_id", "status", "worker_keeps_alive",
+        "request_id", "sent_bytes", "status", "worker_keeps_alive",
     )  # fmt: skip
 
     # --- as it goes ---------------------------------------------------------------------------------------
@@ -110,6 +111,7 @@ class Exchange:
         self.avoided: tuple[int, ...] = ()
         self.body_bytes = 0
         self.status = 0
+        self.sent_bytes = 0
         self._appended = b""
         self._forwarding = forwarding
         self._framing = Framing.NONE
@@ -184,11 +186,11 @@ class Exchange:
             b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
         ))  # fmt: skip
 
-    def response_head(self, response: ResponseHead, date: bytes, appended: bytes = b"") -> bytes:
+    def response_head(self, response: ResponseHead, date: bytes, appended: bytes = b"", fields: bytes = b"") -> bytes:
         """The answer's head came: decide how its body is framed, and return the head for the client.
 
         ``date`` is used for an answer that has none (RFC 9110 6.6.1). ``appended`` follows the body's last byte
-        and is part of the answer; it must be empty for an answer that has no body.
+        and is part of the answer; it must be empty for an answer that has no body. ``fields`` are lines of our own.
         """
         self._appended = appended
         self.phase = Phase.ANSWERING
@@ -212,7 +214,7 @@ class Exchange:
             framing = b"\r\nTransfer-Encoding: chunked" if self.request.minor else b""
         return b"".join((
             b"HTTP/1.1", response.reason, response.lines, framing, self._connection_field(),
-            _VIA[response.minor], b"\r\nDate: ", response.date or date,
+            fields, _VIA[response.minor], b"\r\nDate: ", response.date or date,
             b"\r\nX-Request-Id: ", self.request_id, b"\r\n\r\n",
         ))  # fmt: skip
 
@@ -226,12 +228,14 @@ class Exchange:
 
     def response_body(self, content: bytes) -> bytes:
         """Some of the answer's body came: return it framed for the client."""
+        self.sent_bytes += len(content)
         return chunk(content) if content and self._framing is Framing.CHUNKED else content
 
     def response_end(self) -> bytes:
         """The answer is whole: return what ends it for the client."""
         self.phase = Phase.DONE
         appended = self._appended
+        self.sent_bytes += len(appended)
         if self._framing is Framing.CHUNKED:
             return chunk(appended) + LAST_CHUNK if appended else LAST_CHUNK
         return appended

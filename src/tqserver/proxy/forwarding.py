@@ -6,6 +6,7 @@ trusted one speaks for somebody else: its fields are kept, and its own address i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -14,6 +15,8 @@ from tqserver.wire.http1 import RequestHead
 Network = IPv4Network | IPv6Network
 
 _CLIENT_NETWORK_BYTES = 8  # RFC 4291 2.5.4: a /64; all of an IPv4 address
+HTTPS_PORT = 443
+_PORT = re.compile(rb":[0-9]*$")  # of a valid Host; of an IPv6 address, only what is behind its bracket
 _FOR = b"\r\nX-Forwarded-For: "
 _PROTO = b"\r\nX-Forwarded-Proto: "
 _HOST = b"\r\nX-Forwarded-Host: "
@@ -42,6 +45,14 @@ class Peer:
             return self._known + (request.host or b"")
         return self._extended(request)
 
+    def speaks_for(self, request: RequestHead) -> bytes:
+        """Return the address of the client: the peer's, or whom a trusted peer names last as the one that it saw."""
+        if not (self.is_trusted and request.forwarded):
+            return self.address
+        through = [value for name, value in request.forwarded if name == b"x-forwarded-for"]
+        named = through[-1].rpartition(b",")[2].strip().decode("latin-1") if through else ""
+        return named.encode() if _parsed(named) else self.address
+
     def _extended(self, request: RequestHead) -> bytes:
         named = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
         through = [value for name, value in request.forwarded if name == named[0]]
@@ -53,6 +64,15 @@ class Peer:
             _HOST, known.get(named[2], request.host or b""),
             *others,
         ))  # fmt: skip
+
+
+def secure_url(request: RequestHead, port: int) -> bytes | None:
+    """Return where a request is to be sent to https on ``port``; None if it does not say for which host it is."""
+    host = _PORT.sub(b"", request.host or b"")
+    if not host:
+        return None
+    target = request.target if request.target.startswith(b"/") else b"/"  # OPTIONS *
+    return b"https://" + host + (b"" if port == HTTPS_PORT else b":%d" % port) + target
 
 
 def networks(texts: Sequence[str]) -> list[Network]:

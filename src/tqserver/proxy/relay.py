@@ -11,20 +11,23 @@ from typing import TYPE_CHECKING
 
 from tqserver.host import clock
 from tqserver.proxy import files, overlay, replies
+from tqserver.proxy.access_line import NOBODY, Served
 from tqserver.proxy.admission import refused_body
 from tqserver.proxy.exchange import CONTINUE, Exchange, Loss, Phase, Then, Verdict
 from tqserver.proxy.files import PublicFile
 from tqserver.proxy.flow import OPPOSITE_FULL
+from tqserver.proxy.forwarding import secure_url
 from tqserver.proxy.sending import Sending
 from tqserver.proxy.table import Route, Worker
 from tqserver.proxy.tunnel import CLOSE_SERVICE_RESTART, FrameBoundary
 from tqserver.proxy.upstream import Upstream
 from tqserver.wire.bodies import ChunkedBody, LengthBody
-from tqserver.wire.headers import is_event_stream
+from tqserver.wire.headers import is_event_stream, value_of
 from tqserver.wire.http1 import BadMessage, ResponseHead
 from tqserver.wire.messages import Failure
 
 if TYPE_CHECKING:
+    from tqserver.proxy.access_log import AccessLog
     from tqserver.proxy.downstream import Downstream
     from tqserver.proxy.home import Home
 
@@ -37,12 +40,14 @@ class Relay:
     """
 
     __slots__ = (
-        "_begun", "_body", "_frames", "_home", "_is_waiting", "client", "exchange", "route", "sending", "upstream",
-        "worker",
+        "_begun", "_body", "_frames", "_home", "_is_counted", "_is_waiting", "_served_by", "client", "exchange",
+        "route", "sending", "upstream", "worker",
     )  # fmt: skip
 
     def __init__(self, client: Downstream, home: Home) -> None:
-        self._begun = 0.0  # when the head was there; 0 once the request is counted
+        self._begun = 0.0  # when the head was there
+        self._is_counted = False
+        self._served_by = 0  # the worker that had the request last
         self._home = home
         self._body: LengthBody | ChunkedBody | None = None  # what is still to come of the request
         self._frames: FrameBoundary | None = None
@@ -60,12 +65,24 @@ class Relay:
         """Take on a request, or answer it with the status that its head is ``refused`` with."""
         self.exchange = exchange
         self._begun = clock.monotonic()
+        self._is_counted = False
+        self._served_by = 0
         if not exchange.request_done:
             self._body = exchange.request_body_reader()
         if refused is not None:
             self.reply(refused)
-            return
-        self.dispatch()
+        elif self.client.redirects_to:
+            self._redirect(exchange)
+        else:
+            self.dispatch()
+
+    def _redirect(self, exchange: Exchange) -> None:
+        """Nothing is served without TLS here: say where it is."""
+        location = secure_url(exchange.request, self.client.redirects_to)
+        if location is None:
+            self.reply(400, detail="without Host nobody knows where to redirect to")
+        else:
+            self.reply(308, fields=b"\r\nLocation: " + location)
 
     def dispatch(self) -> None:
         """Find the page that answers; a file of it does, or a worker is chosen: at first, and after each snapshot."""
@@ -126,7 +143,14 @@ class Relay:
         if self.client.is_last:
             exchange.keep_alive = False
         self.sending = Sending(file, self, self.client.transport)
-        self.sending.begin(exchange.response_head(file.answer.head, self._home.ticker.date))
+        fields = self.client.fields
+        self.sending.begin(exchange.response_head(file.answer.head, self._home.ticker.date, fields=fields))
+
+    def file_goes_on(self, count: int) -> None:
+        """So many more bytes of a file are on their way."""
+        assert self.exchange is not None
+        self.exchange.sent_bytes += count
+        self.heard_something()
 
     def file_sent(self) -> None:
         """The client has all that it asked for of a file."""
@@ -166,6 +190,7 @@ class Relay:
         exchange, route = self.exchange, self.route
         assert exchange is not None and route is not None
         self.upstream = upstream
+        self._served_by = upstream.worker.number
         self._is_waiting = False
         upstream.take(self)
         upstream.transport.write(exchange.send())
@@ -244,6 +269,7 @@ class Relay:
         if exchange.request.upgrade.lower() == b"websocket":
             self._frames = FrameBoundary()
             self._frames.feed(rest)
+        exchange.sent_bytes += len(rest)
         if early := client.take_backlog():
             upstream.transport.write(early)
 
@@ -258,7 +284,10 @@ class Relay:
         appended = b""
         if route.failure_beside is not None and self._home.table.confides_in(exchange.request):
             head, appended = overlay.append_to(exchange.request, head, route.failure_beside)
-        out = exchange.response_head(head, self._home.ticker.date, appended)
+        fields = client.fields
+        if fields and value_of(head.lines, b"strict-transport-security"):
+            fields = b""  # the page has its own
+        out = exchange.response_head(head, self._home.ticker.date, appended, fields)
         body = exchange.answer_body
         if rest:
             out += exchange.response_body(body.feed(rest))
@@ -277,6 +306,7 @@ class Relay:
         if exchange.phase is Phase.TUNNEL:
             if self._frames is not None:
                 self._frames.feed(received)
+            exchange.sent_bytes += len(received)
             self.client.transport.write(received)
             return
         out = exchange.response_body(exchange.answer_body.feed(received))
@@ -317,6 +347,8 @@ class Relay:
         """There is no request any more."""
         if self.exchange is not None:
             self._count(self.exchange)
+            if (access := self._home.access) is not None:
+                self._log(access, self.exchange)
         if self.sending is not None:
             self.sending.stop()
             self.sending = None
@@ -328,10 +360,17 @@ class Relay:
 
     def _count(self, exchange: Exchange) -> None:
         """It is answered: in whole, or with what now lasts as long as both sides like. It counts once."""
-        if self._begun:
+        if not self._is_counted:
             page = self.route.page if self.route is not None else self._home.table.nobody
             page.answered(exchange.status, clock.monotonic() - self._begun)
-            self._begun = 0.0
+            self._is_counted = True
+
+    def _log(self, access: AccessLog, exchange: Exchange) -> None:
+        """It has come to its end, and so has what lasted as long as both sides liked."""
+        route = self.route
+        served = NOBODY if route is None else Served(route.page.name, route.entry.revision, self._served_by)
+        client = self.client.peer.speaks_for(exchange.request)
+        access.note(client, exchange, served, clock.monotonic() - self._begun)
 
     # --- it does not ----------------------------------------------------------------------------------------
 
@@ -360,19 +399,23 @@ class Relay:
             case Then.CUT:
                 self._cut_off(exchange, reason)
 
-    def reply(self, status: int, *, detail: str = "", failure: Failure | None = None) -> None:
+    def reply(self, status: int, *, detail: str = "", failure: Failure | None = None, fields: bytes = b"") -> None:
         """Answer in the worker's place."""
         exchange = self.exchange
         assert exchange is not None
         self._drop_upstream()
         if self.client.is_last:
             exchange.keep_alive = False
-        reply = replies.Reply(status, exchange.request_id, exchange.reply(status), detail, failure)
+        reply = replies.Reply(
+            status, exchange.request_id, exchange.reply(status), detail, failure, self.client.fields + fields
+        )
         if status >= 500 and self.route is not None:
             self.route.page.failures += 1
             if failure is None:  # that one control has logged, once and not for each request
                 self._home.note_failure(self.route.page.name, exchange, detail)
-        self.client.transport.write(self._home.render(reply, exchange.request))
+        out = self._home.render(reply, exchange.request)
+        exchange.sent_bytes = len(out) - out.index(b"\r\n\r\n") - 4
+        self.client.transport.write(out)
         self._end(exchange)
 
     def _drop_upstream(self) -> None:
@@ -444,5 +487,5 @@ class Relay:
         if frames is not None and frames.is_between_frames:
             self.client.say_last(CLOSE_SERVICE_RESTART)
         else:
-            self.client.transport.close()
+            self.client.close()
         return True

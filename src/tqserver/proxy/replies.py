@@ -20,6 +20,7 @@ from tqserver.wire.messages import Failure
 RETRY_AFTER_SECONDS = 1
 
 _MESSAGES = {
+    308: "The page is served over https.",
     400: "The request is malformed.",
     404: "No page answers this path.",
     408: "The request took too long to arrive.",
@@ -39,13 +40,16 @@ _WITHHELD = " The reason is told at localhost, at an IP address and at server.ho
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to answer. ``detail`` and ``failure`` are shown in dev, and not to foreign sites."""
+    """What to answer. ``detail`` and ``failure`` are shown in dev, and not to foreign sites. ``fields`` are more lines,
+    each with its CRLF in front.
+    """
 
     status: int
     request_id: bytes
     keep_alive: bool
     detail: str = ""
     failure: Failure | None = None
+    fields: bytes = b""
 
     @property
     def reason(self) -> str:
@@ -76,7 +80,7 @@ def render(reply: Reply, request: RequestHead | None, *, mode: str, is_confided:
     elif request is not None and request.minor == 0:
         lines.append(b"Connection: keep-alive")
     without_body = request is not None and request.method == b"HEAD"
-    return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if without_body else body)
+    return b"\r\n".join(lines) + reply.fields + b"\r\n\r\n" + (b"" if without_body else body)
 
 
 def _told(reply: Reply, mode: str, is_confided: bool) -> tuple[str, Failure | None]:

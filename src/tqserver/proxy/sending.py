@@ -51,16 +51,19 @@ class Sending:
 
     def _went_on(self, sent: int) -> None:
         self._at += sent
+        self._relay.file_goes_on(sent)
         if self._at == self._end:
             self._relay.file_sent()
         elif sent == 0:
             self._relay.file_failed("the file has become shorter")
         elif not self._transport.is_closing():  # then its end is told in a moment, and its descriptor is gone
-            self._relay.heard_something()
-            if self._socket < 0:
-                # A descriptor is free for it: that of the directory, by which the file was found.
-                self._socket = os.dup(self._transport.get_extra_info("socket").fileno())
-                asyncio.get_running_loop().add_writer(self._socket, self._go_on)
+            self._go_on_when_it_takes_more()
+
+    def _go_on_when_it_takes_more(self) -> None:
+        if self._socket < 0:
+            # A descriptor is free for it: that of the directory, by which the file was found.
+            self._socket = os.dup(self._transport.get_extra_info("socket").fileno())
+            asyncio.get_running_loop().add_writer(self._socket, self._go_on)
 
     def _go_on(self) -> None:
         """The client can take more (asyncio)."""

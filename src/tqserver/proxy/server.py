@@ -2,7 +2,7 @@
 
 ::
 
-    python -m tqserver.proxy --name proxy-0 --link FD --listen FD [--listen FD ...]
+    python -m tqserver.proxy --name proxy-0 --link FD (--listen FD | --listen-tls FD) [--redirect FD]
 
 One thread, one event loop. The listening sockets are control's and shared with the other proxies: this one
 stops accepting from them, and never shuts them down.
@@ -17,6 +17,8 @@ import os
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import uvloop
 
@@ -26,30 +28,56 @@ from tqserver.host.process import set_title
 from tqserver.host.signals import SignalHandlers
 from tqserver.host.sockets import BACKLOG
 from tqserver.host.tasks import TaskOwner
+from tqserver.host.tls import server_context
 from tqserver.proxy.clients import Clients, FullNotice
 from tqserver.proxy.connections import Connections
 from tqserver.proxy.counters import Counts
 from tqserver.proxy.dispatch import Dispatcher
 from tqserver.proxy.downstream import Downstream
+from tqserver.proxy.handshakes import Handshakes
 from tqserver.proxy.home import Home
 from tqserver.proxy.link import Link
 from tqserver.proxy.table import Table
 from tqserver.proxy.ticker import Ticker
-from tqserver.wire.messages import Cut, Hello, Leave, Ping, Pong, Snapshot, ToProxy
+from tqserver.wire.messages import Certificate, Cut, Hello, Leave, Ping, Pong, Snapshot, ToProxy
 
 TERM_DEADLINE_SECONDS = 30.0  # when a signal and not control says to leave
 TICKS_PER_COUNT = 2
 _KEEPALIVE_SECONDS = 60
+HANDSHAKES_SHARE = 8  # one of so many descriptors may be that of a handshake
 EXIT_LEFT = 0
 EXIT_ORPHANED = 1  # control is gone
 
 log = get_logger("proxy")
 
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """The listening sockets: that of TLS, if any, and the plain ones, each with the port that it redirects to or 0."""
+
+    tls: socket.socket | None
+    plain: dict[socket.socket, int]
+
+    @classmethod
+    def of(cls, plain: int | None, tls: int | None, redirect: int | None) -> Listeners:
+        """Take over these descriptors."""
+        main, secure, redirecting = (_listening(fileno) for fileno in (plain, tls, redirect))
+        https_port = secure.getsockname()[1] if secure is not None else 0
+        return cls(secure, {sock: port for sock, port in ((main, 0), (redirecting, https_port)) if sock is not None})
+
+
+def _listening(fileno: int | None) -> socket.socket | None:
+    if fileno is None:
+        return None
+    listener = socket.socket(fileno=fileno)
+    listener.setblocking(False)
+    return listener
+
+
 class Server:
     """One proxy, from start to exit."""
 
-    def __init__(self, name: str, listeners: Sequence[socket.socket], open_files: int) -> None:
+    def __init__(self, name: str, listeners: Listeners, open_files: int, stdout: int) -> None:
         self._name = name
         self._listeners = listeners
         self._servers: list[asyncio.Server] = []
@@ -62,7 +90,13 @@ class Server:
         notice = FullNotice(self._ticker, open_files)
         self._dispatcher = Dispatcher(self._table, self._connections, self._link.send, notice)
         clients = Clients(self._table, notice, open_files, self._stop_accepting, self._listen)
-        self._home = Home(self._table, self._dispatcher, self._ticker, clients)
+        self._home = Home(self._table, self._dispatcher, self._ticker, clients, stdout)
+        self._handshakes = Handshakes(
+            lambda: Downstream(self._home),
+            lambda: self._table.limits.read_timeout_seconds,
+            max(open_files // HANDSHAKES_SHARE, 1),
+            self._tasks,
+        )
         self._is_listening = False
         self._ticks = 0
         self._leave_by = 0.0
@@ -84,8 +118,11 @@ class Server:
     def _on_message(self, message: ToProxy) -> None:
         match message:
             case Snapshot():
+                self._home.log_access(message.access_log)
                 self._dispatcher.apply(message)
                 self._listen()
+            case Certificate():
+                self._handshakes.context = server_context(message)
             case Cut(worker=worker):
                 self._dispatcher.cut(worker)
             case Ping():
@@ -98,14 +135,18 @@ class Server:
         if self._is_listening or self._home.is_leaving or self._home.clients.must_wait:
             return
         self._is_listening = True
-        for listener in self._listeners:
-            self._tasks.start(self._accept_from(listener), name="listen")
+        listeners = self._listeners
+        if listeners.tls is not None:
+            _watch_peers(listeners.tls)
+            self._handshakes.accept_from(listeners.tls)
+        for listener, redirects_to in listeners.plain.items():
+            self._tasks.start(self._accept_from(listener, redirects_to), name="listen")
 
-    async def _accept_from(self, listener: socket.socket) -> None:
+    async def _accept_from(self, listener: socket.socket, redirects_to: int) -> None:
         _watch_peers(listener)
         # uvloop calls listen(2) again, and would shrink the queue to its default
         server = await asyncio.get_running_loop().create_server(
-            lambda: Downstream(self._home), sock=listener.dup(), backlog=BACKLOG
+            lambda: Downstream(self._home, redirects_to), sock=listener.dup(), backlog=BACKLOG
         )
         self._servers.append(server)
         if not self._is_listening:  # no longer
@@ -114,6 +155,7 @@ class Server:
     def _stop_accepting(self) -> None:
         """Leave what comes to the kernel's queue, and to the other proxies."""
         self._is_listening = False
+        self._handshakes.stop_accepting()
         for server in self._servers:
             server.close()
         self._servers.clear()
@@ -149,9 +191,13 @@ class Server:
     async def _stop_listening(self, patient: bool) -> None:
         self._stop_accepting()
         loop = asyncio.get_running_loop()
-        for listener in self._listeners:
+        listeners = self._listeners
+        if listeners.tls is not None:
+            for connection in _queued(listeners.tls):
+                self._handshakes.begin(connection)
+        for listener, redirects_to in listeners.plain.items():
             for connection in _queued(listener):
-                await loop.connect_accepted_socket(lambda: Downstream(self._home), connection)
+                await loop.connect_accepted_socket(partial(Downstream, self._home, redirects_to), connection)
         # What idle connections have sent by now is read first: one turn of the loop, then they are closed.
         loop.call_later(0, self._close_idle, patient)
 
@@ -161,7 +207,7 @@ class Server:
         self._look_whether_left()
 
     def _look_whether_left(self) -> None:
-        if self._home.clients and self._ticker.now < self._leave_by:
+        if (self._home.clients or self._handshakes) and self._ticker.now < self._leave_by:
             return
         for client in self._home.clients:
             client.give_up()
@@ -174,6 +220,7 @@ class Server:
         self._finish(EXIT_ORPHANED)
 
     def _finish(self, code: int) -> None:
+        self._home.log_access(None)
         if not self._exit.done():
             self._exit.set_result(code)
 
@@ -212,13 +259,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tqserver.proxy")
     parser.add_argument("--name", required=True)
     parser.add_argument("--link", type=int, required=True, help="descriptor of the link to control")
-    parser.add_argument("--listen", type=int, action="append", required=True, help="a listening descriptor")
+    parser.add_argument("--listen", type=int, help="a listening descriptor")
+    parser.add_argument("--listen-tls", type=int, help="the same, for TLS")
+    parser.add_argument("--redirect", type=int, help="the same, for those who are sent to TLS")
+    parser.add_argument("--stdout", type=int, default=1, help="a descriptor: where access is logged if not to a file")
     given = parser.parse_args(arguments)
     configure_json()
     set_title(f"tqserver: {given.name}")
-    listeners = [socket.socket(fileno=fileno) for fileno in given.listen]
-    for listener in listeners:
-        listener.setblocking(False)
-    server = Server(given.name, listeners, raise_open_files())
+    listeners = Listeners.of(given.listen, given.listen_tls, given.redirect)
+    server = Server(given.name, listeners, raise_open_files(), given.stdout)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(server.run(given.link))

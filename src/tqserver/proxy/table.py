@@ -127,6 +127,7 @@ class Table:
         self.limits = snapshot.limits
         self.trusted = networks(snapshot.trusted_proxies)
         self._own_name = snapshot.host.lower().encode()
+        self.tls_fields = b"\r\nStrict-Transport-Security: " + snapshot.hsts.encode() if snapshot.hsts else b""
         self._routes = {entry.page: self._route(entry) for entry in snapshot.routes}
         self._cached: dict[bytes, Route] = {}
         # A reload changes who answers, not what is answered: most of the work of a large table is its patterns.

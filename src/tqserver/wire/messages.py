@@ -2,7 +2,7 @@
 
 ::
 
-    control -> proxy    Snapshot, Cut, Leave
+    control -> proxy    Certificate, Snapshot, Cut, Leave
     proxy   -> control  Hello, Acknowledged, Drained, Demand, Refused, Counters
     control -> zygote   Fork            (with two descriptors: report socket, log pipe)
     child   -> control  Started, Ready, Loaded, Failed   (over its report socket)
@@ -77,6 +77,17 @@ class ServerLimits(Value, frozen=True):
     max_connections_per_client: int = 0  # of an address, to a proxy; 0 is unlimited
 
 
+ACCESS_TEXT, ACCESS_JSON = "text", "json"
+
+
+class AccessLogged(Value, frozen=True):
+    """How requests are logged: ``format`` is one of the two above, ``file`` a template, "" for standard output."""
+
+    format: str
+    file: str  # below the project, with {date}
+    sample: float  # the share that gets a line
+
+
 class Snapshot(Message, frozen=True):
     """The whole routing table. A proxy is a function of its latest snapshot."""
 
@@ -86,6 +97,23 @@ class Snapshot(Message, frozen=True):
     limits: ServerLimits = ServerLimits()
     trusted_proxies: list[str] = []  # addresses and networks whose X-Forwarded-* are kept
     host: str = ""  # server.host: where a name, whoever asks for it may see failures in dev, as for localhost
+    access_log: AccessLogged | None = None
+    hsts: str = ""  # Strict-Transport-Security of what is answered over TLS
+
+
+class Certificate(Message, frozen=True):
+    """What a proxy that speaks TLS shows to those who connect from now on: a chain and its private key, both PEM.
+
+    Sent before the first snapshot, and when it was renewed: its bytes, so that all proxies have one pair that was
+    proved, whatever becomes of the files. It is never shown.
+    """
+
+    chain: bytes
+    key: bytes
+
+    def __repr__(self) -> str:
+        """Keep the key out of every log."""
+        return "Certificate(...)"
 
 
 class Cut(Message, frozen=True):
@@ -289,7 +317,7 @@ class Failed(Message, frozen=True):
     remedy: str = ""
 
 
-ToProxy = Snapshot | Cut | Ping | Leave
+ToProxy = Snapshot | Certificate | Cut | Ping | Leave
 FromProxy = Hello | Acknowledged | Pong | Drained | Demand | Refused | Counters
 ToZygote = Fork
 FromChild = Started | Ready | Loaded | Failed
