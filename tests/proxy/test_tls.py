@@ -11,7 +11,7 @@ import pytest
 
 from tests.certificates import Pair
 from tests.proxy.rig import Proxy, Wire, Worker, get, ok, page, post
-from tqserver.wire.messages import Leave, RouteLimits, ServerLimits
+from tqserver.wire.messages import Cut, Leave, RouteLimits, ServerLimits
 
 HSTS = "max-age=300; includeSubDomains"
 
@@ -154,6 +154,14 @@ def test_a_client_that_takes_nothing_is_cut(secure: Proxy, worker: Worker) -> No
             upstream.sock.sendall(b"x" * 65536)
     with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
         client.rest()
+
+
+def test_a_tunnel_that_has_to_end_says_so(secure: Proxy, worker: Worker) -> None:
+    client = secure.connect_securely().send(get("/", "Connection: Upgrade", "Upgrade: websocket"))
+    worker.serve(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    client.head()
+    secure.tell(Cut(worker.number))
+    assert client.rest() == b"\x88\x02\x03\xf4", "1012, and a close_notify"
 
 
 def test_what_is_refused_while_it_is_sent_can_be_read(secure: Proxy, worker: Worker) -> None:

@@ -53,3 +53,14 @@ def test_json_on_standard_output(server: Server) -> None:
 
     line = wait_until(lines)[0]
     assert (line["request_id"], line["page"], line["status"], line["bytes"]) == ("mine", "page", 200, 5)
+
+
+def test_a_file_that_cannot_be_written_is_told_and_holds_nobody_up(server: Server) -> None:
+    server.expect_errors("access_log.failed")
+    server.configure(settings(server, "  access_log: text\n  access_log_file: config/server.yaml/access.log\n"))
+    server.page("page", sources.plain("hello"))
+    server.start()
+    server.wait_body("/page", "hello")
+    reason = server.wait_log("access_log.failed")["reason"]
+    assert reason.startswith("cannot write config/server.yaml/access.log: ")
+    server.wait_body("/page", "hello")
