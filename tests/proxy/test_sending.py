@@ -142,10 +142,10 @@ class Told:
 
     def __init__(self) -> None:
         self.ended = asyncio.Event()
-        self.pieces = 0
+        self.sent_bytes = 0
 
-    def heard_something(self) -> None:
-        self.pieces += 1
+    def file_goes_on(self, count: int) -> None:
+        self.sent_bytes += count
 
     def file_sent(self) -> None:
         self.ended.set()
@@ -215,3 +215,4 @@ async def test_beside_a_connection_that_is_encrypted_nothing_goes_at_all(
     assert await received(played) == b""
     assert b"".join(transport.written) == b"head" + LARGE[5:2000001]
     assert max(map(len, transport.written)) < 70_000  # no more than one piece is held
+    assert played.told.sent_bytes == 2000001 - 5

@@ -55,6 +55,19 @@ def test_json_on_standard_output(server: Server) -> None:
     assert (line["request_id"], line["page"], line["status"], line["bytes"]) == ("mine", "page", 200, 5)
 
 
+def test_a_file_of_the_page_has_a_line_with_all_its_bytes(server: Server) -> None:
+    server.configure(settings(server, "  access_log: json\n  access_log_file: logs/access.log\n"))
+    server.page("page", sources.plain("hello"))
+    server.write("pages/page/public/large.txt", "large " * 50_000)
+    server.start("-quiet")
+    server.wait_live("page")
+    assert len(server.get("/page/large.txt").body) == 300_000
+    log = server.root / "logs/access.log"
+    wait_until(lambda: _count(log) == 1)
+    line = json.loads(log.read_text())
+    assert (line["page"], line["status"], line["bytes"]) == ("page", 200, 300_000)
+
+
 def test_a_file_that_cannot_be_written_is_told_and_holds_nobody_up(server: Server) -> None:
     server.expect_errors("access_log.failed")
     server.configure(settings(server, "  access_log: text\n  access_log_file: config/server.yaml/access.log\n"))
