@@ -63,6 +63,20 @@ def test_pages_over_tls(server: Server, pair: Pair) -> None:
     assert (moved.status, moved.headers["location"]) == (308, f"https://127.0.0.1:{server.port}/page?x=1")
 
 
+def test_a_large_file_of_a_page_over_tls(server: Server, pair: Pair) -> None:
+    """The kernel cannot send what this process encrypts."""
+    text = "".join(f"line {number}\n" for number in range(500_000))
+    server.write("pages/page/public/large.txt", text)
+    started(server, "    hsts_seconds: 60\n")
+    with client.Connection(server.port, tls=pair.client()) as connection:
+        for _ in range(2):
+            answer = connection.request("/page/large.txt")
+            assert (answer.status, answer.text == text) == (200, True)
+            assert answer.headers["strict-transport-security"] == "max-age=60"
+        part = connection.request("/page/large.txt", headers={"Range": "bytes=1000000-5000000"})
+        assert (part.status, part.text == text[1000000:5000001]) == (206, True)
+
+
 def test_a_certificate_that_is_renewed_under_load(server: Server, pair: Pair) -> None:
     started(server)
     trusted = pair.client()
