@@ -11,7 +11,7 @@ import pytest
 from tqserver.host import descent
 from tqserver.host.descent import Process
 
-FAMILY = "sleep 3600 >/dev/null & setsid sleep 3600 >/dev/null & echo ready; wait"
+FAMILY = "sleep 3600 >/dev/null & setsid sleep 3600 >/dev/null & echo ready; exec sleep 3600"
 
 
 @pytest.fixture
