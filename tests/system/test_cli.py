@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -233,6 +235,14 @@ def test_check_of_a_sound_project(server: Server) -> None:
     assert all(line.startswith("OK") for line in result.out.splitlines())
 
 
+def test_check_says_that_there_is_no_configuration(server: Server) -> None:
+    server.page("index", sources.plain("home"))
+    (server.root / "config/server.yaml").unlink(missing_ok=True)
+    result = cli.run(server.root, "check")
+    assert result.code == 0, result
+    assert "no config/server.yaml: the defaults" in result.out
+
+
 def test_check_names_every_place(server: Server) -> None:
     server.page("index", "def get(:\n    pass\n")
     server.page("twice/index", sources.plain("one"))
@@ -304,6 +314,22 @@ def test_doctor_finds_ports_that_are_taken(server: Server) -> None:
     assert result.code == 1
 
 
+def test_doctor_finds_a_project_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
+    """Another place for artifacts does not help. Root may write everything, so root gives up that right first."""
+    server.page("index", sources.plain("home"))
+    server.configure(f"workers:\n  temp_dir: {tmp_path}\n")
+    (server.root / ".tqserver").mkdir(mode=0o500)
+    drop = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    result = subprocess.run(
+        [*drop, sys.executable, "-m", "tqserver", "doctor", "--json"],
+        cwd=server.root, env=cli.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    disk = next(finding for finding in json.loads(result.stdout)["findings"] if finding["name"] == "disk")
+    assert disk["level"] == "problem"
+    assert disk["found"] == f"{server.root}/.tqserver cannot be written"
+    assert "temp_dir" not in disk["remedy"]
+
+
 def test_build_without_a_server_is_what_the_server_then_takes(server: Server) -> None:
     server.page("index", sources.plain("home"))
     server.page("go", sources.go("v0"), "main.go")
@@ -328,6 +354,15 @@ def test_build_of_a_page_that_does_not_compile(server: Server) -> None:
     assert "undefined: undefined" in result.out
     assert "✓ /  built in" in result.out
     assert cli.run(server.root, "build", "/").code == 0
+
+
+def test_build_where_nothing_can_be_written(server: Server) -> None:
+    server.page("index", sources.plain("home"))
+    (server.root / ".tqserver").touch()  # in the way of the directory, also for root
+    result = cli.run(server.root, "build")
+    assert result.code == 4
+    assert "cannot use" in result.err
+    assert "Traceback" not in result.err
 
 
 # --- wait -------------------------------------------------------------------------------------------------
@@ -502,6 +537,13 @@ def test_logs_of_all_pages_say_whose(server: Server) -> None:
         assert json.loads(raw.wait_line("said")) == {"page": "speaks", "text": "said"}
 
 
+def test_logs_of_pages_that_have_printed_nothing(server: Server) -> None:
+    server.page("index", sources.plain("home"))
+    result = cli.run(server.root, "logs")
+    assert (result.code, result.out) == (0, "")
+    assert "nothing has been printed" in result.err
+
+
 def test_logs_without_a_server(server: Server) -> None:
     server.page("speaks", SPEAKS)
     server.start()
@@ -551,6 +593,11 @@ def test_a_new_project_runs(server: Server) -> None:
     server.start()
     assert cli.run(server.root, "wait").code == 0
     assert "Hello, you" in server.get("/?name=you").text
+
+
+def test_new_says_a_command_that_a_shell_takes(server: Server) -> None:
+    result = cli.run(server.root, "new", "my shop")
+    assert "cd 'my shop' && tqserver" in result.out
 
 
 def test_new_overwrites_nothing(server: Server) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pytest
 
+from tqserver.cli.findings import show
 from tqserver.cli.output import BAD, Cell, Column, Output, duration, fitting, megabytes, wrapped
 from tqserver.model.errors import Location, PageError
-from tqserver.model.status import Finding
+from tqserver.model.status import Finding, Findings
 
 COLUMNS = [Column("ROUTE"), Column("REV", right=True, drop=1), Column("RUNTIME", drop=2)]
 ROWS = [
@@ -32,6 +34,13 @@ def test_a_pipe_is_given_aligned_columns_and_no_escape() -> None:
     output, out, _ = printed()
     output.table(COLUMNS, ROWS)
     assert out.getvalue() == "ROUTE       REV  RUNTIME\n/            12  python\n/api/users    7  go\n"
+
+
+def test_findings_are_aligned_whatever_their_names(tmp_path: Path) -> None:
+    output, out, _ = printed()
+    show(output, Findings([Finding("ok", "pages", "2"), Finding("ok", "pages/orders/[...rest]", "fine")]), tmp_path)
+    short, long = out.getvalue().splitlines()
+    assert short.index("2") == long.index("fine")
 
 
 def test_a_pipe_is_given_long_lines_whole() -> None:

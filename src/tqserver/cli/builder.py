@@ -17,9 +17,8 @@ from tqserver.control.discovery import discover
 from tqserver.control.journal import Journal
 from tqserver.control.status import failure_of
 from tqserver.host.log import configure
-from tqserver.host.private import private_directory
 from tqserver.host.process import reaper
-from tqserver.host.rundir import NAME, journal_file
+from tqserver.host.rundir import journal_file, make_directory
 from tqserver.model.config import Config
 from tqserver.model.errors import PageError
 from tqserver.model.pages import Page, find, route_of
@@ -55,8 +54,7 @@ def build(root: Path, config: Config, route: str) -> list[Built]:
 
 
 async def _build(root: Path, config: Config, pages: Iterable[Page]) -> list[Built]:
-    private_directory(root / NAME)
-    store = Store(store_directory(root, config.workers.temp_dir, root / NAME))
+    store = Store(store_directory(root, config.workers.temp_dir, make_directory(root)))
     project = Project(root, config.mode)
     pipeline = Pipeline(store, RUNTIMES, project, os.cpu_count() or 1, float(config.workers.build_timeout_seconds))
     journal = Journal(journal_file(root))

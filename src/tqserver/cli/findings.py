@@ -8,7 +8,7 @@ from tqserver.cli.failures import place
 from tqserver.cli.output import BAD, CAUTION, DIM, GOOD, STRONG, Cell, Output
 from tqserver.model.status import Findings
 
-NAME_WIDTH = 13
+LEAST_WIDTH = 13
 MARKS = {"ok": Cell("OK      ", GOOD), "note": Cell("NOTE    ", CAUTION), "problem": Cell("PROBLEM ", BAD)}
 
 
@@ -17,8 +17,9 @@ def show(output: Output, found: Findings, root: Path) -> None:
     if output.as_json:
         output.document(found)
         return
+    width = max([LEAST_WIDTH, *(len(finding.name) for finding in found.findings)])
     for finding in found.findings:
         said = f"  {place(finding.where, root)}{finding.found}"
-        output.line(MARKS[finding.level], Cell(finding.name.ljust(NAME_WIDTH), STRONG), said)
+        output.line(MARKS[finding.level], Cell(finding.name.ljust(width), STRONG), said)
         if finding.remedy:
             output.line(Cell(f"          {finding.remedy}", DIM))

@@ -31,7 +31,8 @@ def check(project: Path, config_file: Path) -> Findings:
     file = ConfigFile(project, config_file, os.environ)
     try:
         config = file.read()
-        findings.append(Finding(OK, "configuration", str(config_file)))
+        missing = "" if file.path.exists() else "no "
+        findings.append(Finding(OK, "configuration", f"{missing}{config_file}" + (": the defaults" if missing else "")))
         findings += certificate(project, config, file.where)
     except (ConfigError, HostError) as error:
         wrong = error.problems if isinstance(error, ConfigProblems) else [error]

@@ -42,7 +42,8 @@ def discover(root: Path) -> Discovery:
     if not root.is_dir():
         raise HostError(
             f"the pages directory {root} is missing",
-            remedy="create it (mkdir -p pages/index), or set pages.directory in the configuration",
+            remedy="change to the project's directory, begin one here (tqserver new, or mkdir -p pages/index), "
+            "or set pages.directory in the configuration",
         )
     found = Discovery()
     _Scan(root, found).directory(root, (), frozenset())

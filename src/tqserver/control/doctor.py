@@ -117,16 +117,26 @@ def _is_free(port: int) -> bool:
 
 
 def _disk(project: Path, config: Config) -> Finding:
-    place = project / (config.workers.temp_dir or NAME)
-    while not place.exists():
-        place = place.parent
+    place = _existing(project / (config.workers.temp_dir or NAME))
     free = shutil.disk_usage(place).free
     text = f"{free / 1e9:.1f} GB free for artifacts and logs"
-    if not os.access(place, os.W_OK):
-        return Finding(PROBLEM, "disk", f"{place} cannot be written", "make it writable, or set workers.temp_dir")
+    for needed in (
+        _existing(project / NAME),
+        place,
+    ):  # the lock and the sockets are in the project, whatever temp_dir is
+        if not os.access(needed, os.W_OK):
+            return Finding(
+                PROBLEM, "disk", f"{needed} cannot be written", "make it writable for the user that runs tqserver"
+            )
     if free < LEAST_DISK_BYTES:
         return Finding(PROBLEM, "disk", text, f"free some, or set workers.temp_dir to another disk than {place}")
     return Finding(OK, "disk", text)
+
+
+def _existing(place: Path) -> Path:
+    while not place.exists():
+        place = place.parent
+    return place
 
 
 def _memory_limits(running: Status | None) -> Finding:

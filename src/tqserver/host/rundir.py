@@ -45,6 +45,18 @@ def journal_file(project: Path) -> Path:
     return project / NAME / "journal.json"
 
 
+def make_directory(project: Path) -> Path:
+    """Make ``.tqserver/``, for its owner alone, and return it. Raises :class:`HostError` if it cannot be made."""
+    directory = project / NAME
+    private_directory(directory)
+    return directory
+
+
+def _unusable(directory: Path, error: OSError) -> HostError:
+    remedy = "make the project directory writable for the user that runs tqserver"
+    return HostError(f"cannot use {directory}: {error.strerror}", remedy=remedy)
+
+
 class RunDirectory:
     """The directory of one server. Raises :class:`HostError` if another server runs here or it cannot be made.
 
@@ -61,14 +73,11 @@ class RunDirectory:
             self._register(self._instances())
             self.sockets = self._socket_directory(project)
             return
-        private_directory(self.root)
+        make_directory(project)
         try:
             self.lock = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise HostError(
-                f"cannot use {self.root}: {error.strerror}",
-                remedy="make the project directory writable for the user that runs tqserver",
-            ) from error
+            raise _unusable(self.root, error) from error
         self._take_lock()
         self.killed = self._sweep()
         self.sockets = self._socket_directory(project, fresh=True)

@@ -27,7 +27,10 @@ def command(session: Session, route: str, follow: bool, lines: int) -> None:
     The workers of ROUTE, or of all pages. Without -f no server is needed.
     """
     if not follow:
-        _show(session.output, _ends(session, route, lines))
+        ends = _ends(session, route, lines)
+        _show(session.output, ends)
+        if lines and not any(log.lines for log in ends.logs):
+            session.output.note("nothing has been printed into the current log files")
         return
     try:
         for line in Client(session.root).lines("/v1/logs", route=route, lines=lines, follow=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -58,7 +59,7 @@ def command(session: Session, directory: Path) -> None:
         return
     for name in created:
         session.output.line(Cell("+ ", GOOD), name)
-    go = "" if directory.resolve() == session.root else f"cd {directory} && "
+    go = "" if directory.resolve() == session.root else f"cd {shlex.quote(str(directory))} && "
     session.output.line("Run it: ", Cell(f"{go}tqserver", STRONG), ", then open http://127.0.0.1:8080")
 
 
