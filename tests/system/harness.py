@@ -100,14 +100,20 @@ class Server:
         self.wait_log("server.ready")
         return self
 
-    def launch(self, *arguments: str, env: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()) -> None:
-        """Start the server and wait for nothing."""
+    def launch(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        wrapper: Sequence[str] = (),
+        terminal_fd: int | None = None,
+    ) -> None:
+        """Start the server and wait for nothing. ``terminal_fd``: where it prints, instead of to a file."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("TQ", "PYTHON"))}
         with (self.root / "terminal.txt").open("ab") as terminal:
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, "-m", "tqserver", *arguments],
                 cwd=self.root, env={**environment, **(env or {})}, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal,
+                stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal if terminal_fd is None else terminal_fd,
             )  # fmt: skip
         self.exit_code = None
 

@@ -13,15 +13,16 @@ from typing import Protocol
 
 from tqserver.build.registry import by_name
 from tqserver.build.store import Store
-from tqserver.control.output import OutputHub
+from tqserver.control.output import OutputHub, both
 from tqserver.control.worker_process import WorkerOrder, WorkerProcess
 from tqserver.control.zygotes import ZygoteTree
 from tqserver.host.cgroup import Cgroups
 from tqserver.host.identity import environment_of, identity_of
-from tqserver.host.log import OutputLines, page_log
+from tqserver.host.log import OutputLines, page_log, show_printed
 from tqserver.host.ports import PortPool
 from tqserver.host.rundir import RunDirectory
 from tqserver.host.tasks import TaskOwner
+from tqserver.host.terminal import WorkerOutput
 from tqserver.model.config import WorkerSettings
 from tqserver.model.errors import HostError, StartError
 from tqserver.model.pages import Page
@@ -129,12 +130,17 @@ class LocalAgent:
             events.exited(worker)
 
         file = page_log(self._project, spec.settings.log_file, spec.page.name)
-        output = OutputLines(file, self._output.of(spec.page.name))
+        shown = WorkerOutput(spec.page.route, show_printed)
+        output = OutputLines(file, both(self._output.of(spec.page.name), shown.take))
         worker = WorkerProcess(order, output, self._tasks, exited, events.files)
         self._workers[worker.number] = worker
         events.started(worker)
         try:
             await worker.start(self._zygotes)
+            shown.ready()
+        except StartError as error:
+            shown.failed(f"{error}\n{error.output}")
+            raise
         finally:
             if worker.child is None:  # it never was a process: nobody will be told that it exited
                 self._forget(order)

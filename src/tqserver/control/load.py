@@ -157,6 +157,11 @@ class Loads:
         """Open client connections."""
         return sum(self._connections.values())
 
+    @property
+    def in_flight(self) -> int:
+        """Requests that are being answered, of all pages."""
+        return sum(count.in_flight for pages in self._present.values() for count in pages.values())
+
     def page(self, name: str) -> PageLoad:
         """Return the totals of a page."""
         counts = [pages[name] for pages in self._present.values() if name in pages]

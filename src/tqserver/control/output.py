@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 LINES_QUEUED = 10_000  # for a follower that is slower than the pages
 
 
+Taker = Callable[[list[bytes]], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line of a page's output; ``lost`` lines before it were dropped."""
@@ -50,13 +53,23 @@ class Follower:
             await self.arrived.wait()
 
 
+def both(first: Taker, second: Taker) -> Taker:
+    """Return what hands lines to one and then to the other."""
+
+    def take(lines: list[bytes]) -> None:
+        first(lines)
+        second(lines)
+
+    return take
+
+
 class OutputHub:
     """Hands lines of output to whoever follows their page."""
 
     def __init__(self) -> None:
         self._followers: set[Follower] = set()
 
-    def of(self, page: str) -> Callable[[list[bytes]], None]:
+    def of(self, page: str) -> Taker:
         """Return what the workers of a page hand their lines to."""
 
         def take(lines: list[bytes]) -> None:

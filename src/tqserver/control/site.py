@@ -203,6 +203,16 @@ class Site:
         for reconciler in list(self.reconcilers.values()):
             await reconciler.first_attempt.wait()
 
+    def starting(self) -> list[str]:
+        """Return the pages whose first attempt is under way."""
+        return [name for name, reconciler in self.reconcilers.items() if not reconciler.first_attempt.is_set()]
+
+    def broken(self) -> list[str]:
+        """Return the pages that nothing answers, whose first attempt has come to its end or that have none."""
+        tried = {name for name, reconciler in self.reconcilers.items() if reconciler.first_attempt.is_set()}
+        silent = {name for name in tried if self.reconcilers[name].live is None}
+        return sorted(silent | {problem.page for problem in self.found.problems} - self.reconcilers.keys())
+
     async def stop(self) -> None:
         """End the workers of all pages."""
         stops = [

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tqserver.control.admin_socket import AdminSocket
     from tqserver.control.metrics_port import MetricsPort
 
+SETTLING_SECONDS = 5.0  # for so long a page that builds holds back the word that all is ready
 log = get_logger("supervisor")
 
 
@@ -186,8 +188,26 @@ class Supervisor:
         assert self._metrics_port is not None
         await self._metrics_port.listen(self._metrics_listener)
         self._manager.say("READY=1", f"MAINPID={os.getpid()}", f"STATUS=serving {self._parts.entrance.url}")
+        self._tasks.start(self._say_what_serves(), name="serving")
         if self._manager.watchdog_seconds:
             self._tasks.start(self._pet_the_watchdog(), name="watchdog")
+
+    async def _say_what_serves(self) -> None:
+        """For who has started it: when the pages answer, or what keeps one from it."""
+        site = self._parts.site
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLING_SECONDS):
+                await site.settled()
+        if self._stop.is_set():
+            return
+        log.info(
+            "server.serving",
+            url=sockets.url_of(self._parts.listener),
+            mode=self._config.mode,
+            live=sum(reconciler.live is not None for reconciler in site.reconcilers.values()),
+            starting=site.starting(),
+            broken=site.broken(),
+        )
 
     async def _make_admin(self) -> AdminSocket:
         """What serves it takes 0.1 s to import: while the root zygote starts, nobody waits for that."""
@@ -338,7 +358,8 @@ class Supervisor:
 
     async def _drain(self) -> None:
         """Finish what is in flight, then stop everything in order; a second signal skips the waiting."""
-        log.info("server.stopping")
+        deadline = self._config.workers.default.drain_seconds(self._config.mode)
+        log.info("server.stopping", in_flight=self._parts.loads.in_flight, deadline_seconds=deadline)
         if not self._is_handing_over:
             self._manager.say("STOPPING=1")
         self._parts.watcher.close()

@@ -21,5 +21,6 @@ ports     the pool that PORT is taken from
 background  writing that nobody waits for
 log       the server's own log, and the files that workers' output goes to
 private   directories that nobody else may write to
+terminal  what of both a person sees
 rundir    .tqserver/: the lock, the sockets, and the sweep of what a crash left
 """

@@ -1,8 +1,8 @@
 """The server's own log, and the files that the output of workers goes to.
 
-One event is one line: for people on a terminal, JSON otherwise, and JSON in ``server.log_file``. The supervisor
-writes every file itself, so that a name with ``{date}`` is right after midnight and a file that logrotate moved is
-opened again on request (pitfall 27).
+One event is one line of JSON, in ``server.log_file`` and in a pipe; on a terminal stands what a person wants to know
+(:mod:`tqserver.host.terminal`). The supervisor writes every file itself, so that a name with ``{date}`` is right after
+midnight and a file that logrotate moved is opened again on request (pitfall 27).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,6 +21,7 @@ import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from tqserver.host import clock
+from tqserver.host.terminal import Terminal
 from tqserver.model.text import many_lines, one_line
 
 Logger = FilteringBoundLogger
@@ -181,9 +182,8 @@ class _Sinks:
     """Where the events of this process go."""
 
     def __init__(self) -> None:
-        self.terminal: IO[str] | None = None
-        self.colours = False
-        self.json_terminal = False
+        self.terminal: Terminal | None = None
+        self.pipe: IO[str] | None = None
         self.file: DatedFile | None = None
         self.tap: Tap | None = None
 
@@ -194,9 +194,10 @@ _as_json = structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
 
 def configure(*, quiet: bool, file: DatedFile | None) -> None:
     """Set up the server's log: stderr unless ``quiet``, and ``file`` as JSON lines if given."""
-    _sinks.terminal = None if quiet else sys.stderr
-    _sinks.colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    _sinks.json_terminal = not sys.stderr.isatty()
+    colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    is_for_people = sys.stderr.isatty()
+    _sinks.terminal = Terminal(sys.stderr, colours=colours) if is_for_people and not quiet else None
+    _sinks.pipe = None if is_for_people or quiet else sys.stderr
     if _sinks.file is not None:
         _sinks.file.close()
     _sinks.file = file
@@ -211,9 +212,15 @@ def tap(take: Tap | None) -> None:
     _sinks.tap = take
 
 
+def show_printed(route: str, lines: Sequence[str]) -> None:
+    """A page has printed these lines: a person at the terminal sees them; files of the pages have them anyway."""
+    if _sinks.terminal is not None:
+        _sinks.terminal.lines(route, lines)
+
+
 def configure_json() -> None:
     """Set up the log of a program below control: JSON lines on stderr, which control reads."""
-    _sinks.terminal, _sinks.json_terminal, _sinks.file = sys.stderr, True, None
+    _sinks.terminal, _sinks.pipe, _sinks.file = None, sys.stderr, None
     _configure_structlog()
 
 
@@ -242,8 +249,10 @@ def _write(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     if _sinks.file is not None:
         _sinks.file.write(line.encode(errors="backslashreplace"))
     if _sinks.terminal is not None:
-        _sinks.terminal.write(line if _sinks.json_terminal else for_people(event, colours=_sinks.colours))
-        _sinks.terminal.flush()
+        _sinks.terminal.event(event)
+    if _sinks.pipe is not None:
+        _sinks.pipe.write(line)
+        _sinks.pipe.flush()
     if _sinks.tap is not None:
         _sinks.tap(event, line)
     raise structlog.DropEvent
@@ -254,7 +263,7 @@ _MULTILINE = ("output", "exception")
 
 
 def for_people(event: Mapping[str, Any], *, colours: bool) -> str:
-    """Return an event as a line for a terminal: time, message, fields; output and tracebacks below it."""
+    """Return an event as a line, with all that it has: time, name, fields; output and tracebacks below it."""
     fields = dict(event)
     stamp = str(fields.pop("timestamp", ""))[11:19]
     mark, colour = _MARKS.get(str(fields.pop("level", "info")), _MARKS["info"])
