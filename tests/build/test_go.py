@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -304,20 +306,29 @@ async def test_without_a_toolchain_it_says_how_to_get_one(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    go._packaged_toolchain.cache_clear()
-    try:
-        write("pages/a/main.go", HELLO)
-        page = page_of("a")
-        source = await pipeline.read(page, [])
-        with pytest.raises(ToolchainMissing) as caught:
-            await pipeline.build(page, source)
-        assert by_name("go").requirement().remedy == caught.value.remedy
-    finally:
-        go._packaged_toolchain.cache_clear()
+    write("pages/a/main.go", HELLO)
+    page = page_of("a")
+    source = await pipeline.read(page, [])
+    with pytest.raises(ToolchainMissing) as caught:
+        await pipeline.build(page, source)
+    assert caught.value.remedy == f"{by_name('go').requirement().remedy}, then tqserver reload /a"
     assert "tqserver[go]" in caught.value.remedy and "apt-get install golang" in caught.value.remedy
     assert caught.value.fault is Fault.OPERATOR
     monkeypatch.undo()
     assert (await pipeline.read(page, [])).digest != source.digest  # once there is one, it is tried again
+
+
+def test_one_that_is_installed_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert go.find_toolchain() is None
+    seen = tmp_path.stat()
+    program = tmp_path / "go" / "bin" / "go"
+    program.parent.mkdir(parents=True)
+    (tmp_path / "go" / "__init__.py").touch()
+    program.write_bytes(b"\x7fELF")
+    os.utime(tmp_path, ns=(seen.st_atime_ns, seen.st_mtime_ns))  # as within one tick of the file system's clock
+    assert go.find_toolchain() == program
 
 
 def test_a_launcher_on_the_path_gives_way_to_the_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

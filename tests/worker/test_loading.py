@@ -165,7 +165,7 @@ def test_a_page_that_does_not_load(control: PlayedControl, case: str) -> None:
 def test_a_missing_module_has_a_remedy(control: PlayedControl) -> None:
     control.write("broken", {"main.py": "import PIL.Image\n"})
     failed = control.fork(control.build("broken")).failed()
-    assert "pip install pillow" in failed.remedy
+    assert "pip install pillow), then tqserver reload /broken;" in failed.remedy
 
 
 def test_project_files_are_told_even_if_one_is_broken(control: PlayedControl) -> None:

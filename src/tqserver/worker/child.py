@@ -90,7 +90,7 @@ def run(spec: PageSpec, report: socket.socket) -> int:
         reporter.failed(Failed(error.message, file, line, error.output, error.remedy))
         return 1
     except BaseException as error:  # SystemExit too: the page called sys.exit while it was imported
-        failed = traces.describe(error, spec.project, entry)
+        failed = traces.describe(error, spec.project, entry, spec.route)
         print(failed.output, file=sys.stderr)
         reporter.failed(failed)
         return 1

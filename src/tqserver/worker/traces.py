@@ -45,14 +45,15 @@ def _strip(trace: traceback.TracebackException) -> None:
             _strip(inner)
 
 
-def describe(error: BaseException, project: str, entry: str) -> Failed:
+def describe(error: BaseException, project: str, entry: str, route: str) -> Failed:
     """Return what stopped a page from loading, at the deepest line of the project that took part in it.
 
-    ``entry`` is the absolute path of the page's entry file, blamed when no line of the project was reached.
+    ``entry`` is the absolute path of the page's entry file, blamed when no line of the project was reached;
+    ``route`` is what the page is reloaded by when what it lacks is there.
     """
     file, line = _blame(error, project, entry)
     message, output = _excerpt(_message(error)), _excerpt(format_trace(error))
-    return Failed(message, file=file, line=line, output=output, remedy=_remedy(error))
+    return Failed(message, file=file, line=line, output=output, remedy=_remedy(error, route))
 
 
 def _excerpt(text: str) -> str:
@@ -81,15 +82,16 @@ def _message(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _remedy(error: BaseException) -> str:
+def _remedy(error: BaseException, route: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
         if barred := _barred():
             return (
                 f"uid {os.getuid()} may not read {barred}, where modules are; let it, or use a Python that it may read"
             )
         module = error.name.partition(".")[0]
+        package = _DISTRIBUTIONS.get(module, module)
         return (
-            f"install it where tqserver runs (pip install {_DISTRIBUTIONS.get(module, module)}); "
+            f"install it where tqserver runs (pip install {package}), then tqserver reload {route}; "
             "a module of your own belongs in the page's directory or in the project's"
         )
     if isinstance(error, SystemExit):

@@ -7,7 +7,6 @@ hand, so that messages and stack traces name the page's real files.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import os
@@ -82,7 +81,9 @@ class GoRuntime:
         """Compile and link."""
         toolchain = find_toolchain()
         if toolchain is None:
-            raise ToolchainMissing("Go is not installed on this machine", remedy=_REMEDY)
+            raise ToolchainMissing(
+                "Go is not installed on this machine", remedy=f"{_REMEDY}, then tqserver reload {job.page.route}"
+            )
         directory = Path(job.page.directory)
         environment = {
             "GOGC": "400",  # collects less: a build ends some 20 ms earlier
@@ -145,9 +146,12 @@ def _is_script(file: Path) -> bool:
         return opened.read(2) == b"#!"
 
 
-@functools.cache
 def _packaged_toolchain() -> Path | None:
+    """Look each time: it may be installed while the server runs, which the import system has not seen yet."""
     spec = importlib.util.find_spec("go")
+    if spec is None:
+        importlib.invalidate_caches()
+        spec = importlib.util.find_spec("go")
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (candidate := Path(place) / "bin" / "go").is_file():
             return candidate
