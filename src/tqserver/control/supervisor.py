@@ -202,7 +202,7 @@ class Supervisor:
             return
         log.info(
             "server.serving",
-            url=sockets.url_of(self._parts.listener),
+            url=self._parts.entrance.url,
             mode=self._config.mode,
             live=sum(reconciler.live is not None for reconciler in site.reconcilers.values()),
             starting=site.starting(),
