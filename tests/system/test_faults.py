@@ -203,3 +203,11 @@ def test_a_page_whose_need_comes_up_later_comes_up_too(server: Server) -> None:
     server.write("database", "")
     server.wait_body("/needs", "up")
     assert len(server.events("page.failed", page="needs")) == 1, "told once, not at each try"
+
+
+def test_a_worker_that_could_not_start_ended_for_what_its_page_says(server: Server) -> None:
+    server.expect_errors("page.failed")
+    server.page("needs", "import not_installed\n")
+    server.start()
+    exited = server.wait_log("worker.exited", page="needs")
+    assert exited["reason"] == "ModuleNotFoundError: No module named 'not_installed'"

@@ -80,13 +80,16 @@ class Agent:
         self.asked: list[int] = []
         self.held: dict[int, asyncio.Event] = {}
         self.bad: set[str] = set()
+        self.may_pass = True  # what is wrong with those
         self.gone: set[str] = set()  # artifacts
         self._numbers = count(1)
 
     async def start(self, spec: WorkerSpec, events: WorkerEvents) -> Worker:
         self.asked.append(spec.revision)
         if spec.digest in self.bad:
-            raise StartError("it does not start")
+            error = StartError("it does not start")
+            error.may_pass = self.may_pass
+            raise error
         if spec.revision in self.held and (self.asked.count(spec.revision) > 1 or spec.settings.min_workers == 1):
             await self.held[spec.revision].wait()
         worker = Worker(next(self._numbers), spec, events)
@@ -245,6 +248,20 @@ async def test_what_was_live_is_retired_even_if_a_newer_save_comes_before_proxie
     site.proxies.acknowledge.set()
     await site.rests()
     await site.until(lambda: [worker.spec.revision for worker in site.agent.running] == [3])
+
+
+@pytest.mark.parametrize("may_pass", [True, False])
+async def test_what_never_started_is_tried_again_only_if_that_may_help(
+    tmp_path: Path, tasks: TaskOwner, may_pass: bool
+) -> None:
+    def broken(site: Site) -> None:
+        site.agent.may_pass = may_pass
+        site.save_bad()
+
+    site = site_in(tmp_path, tasks, broken)
+    await site.rests()
+    assert site.reconciler.state is PageState.BROKEN
+    assert ("retry.page" in {task.get_name() for task in asyncio.all_tasks()}) is may_pass
 
 
 async def test_an_edit_that_is_undone_before_it_is_live_leaves_the_page_live(tmp_path: Path, tasks: TaskOwner) -> None:

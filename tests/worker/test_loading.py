@@ -168,6 +168,27 @@ def test_a_missing_module_has_a_remedy(control: PlayedControl) -> None:
     assert "pip install pillow), then tqserver reload /broken;" in failed.remedy
 
 
+@pytest.mark.parametrize(
+    ("source", "may_pass"),
+    [
+        ("if x\n", False),
+        ("x = y\n", False),
+        ("from json import nothing\n", False),
+        ("x = 1\n", False),  # nothing to answer with
+        ("import not_installed_yet\n", True),
+        ("open('not there yet')\n", True),
+        ("import socket\nsocket.create_connection(('127.0.0.1', 1))\n", True),
+        ("raise RuntimeError('the database is not up')\n", True),
+        ("import sys\nsys.exit(1)\n", True),
+    ],
+)
+def test_what_may_pass_by_itself_is_told_from_what_will_not(
+    control: PlayedControl, source: str, may_pass: bool
+) -> None:
+    control.write("broken", {"main.py": source})
+    assert control.fork(control.build("broken")).failed().may_pass is may_pass
+
+
 def test_project_files_are_told_even_if_one_is_broken(control: PlayedControl) -> None:
     broken = control.project / "broken.py"
     broken.write_text("if x\n")

@@ -381,7 +381,7 @@ class Reconciler:
         if isinstance(tried, Unsettled):
             return
         self.report(error)
-        if isinstance(error, StartError) and not self._standing.answers:
+        if isinstance(error, StartError) and error.may_pass and not self._standing.answers:
             self._try_again_later(goal)
 
     async def _bring_back(self, failed: Goal) -> Failed:

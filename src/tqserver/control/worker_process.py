@@ -136,6 +136,7 @@ class WorkerProcess:
                 remedy=self._late_remedy(),
                 output=self.output.text(),
             )
+            self._verdict = error.message
             await self.stop(0.0)
             raise error from None
         except BaseException:
@@ -168,6 +169,7 @@ class WorkerProcess:
                 case Loaded(files=files):
                     self._reads(files)
                 case Failed() as failed:
+                    self._verdict = failed.message
                     raise _start_error(failed)
                 case None if forked.report.garbled:
                     raise StartError(_garbled(forked.report.garbled), remedy=_LEAVE_IT_ALONE)
@@ -390,7 +392,9 @@ def _garbled(reason: str) -> str:
 
 def _start_error(failed: Failed) -> StartError:
     location = Location(failed.file, failed.line) if failed.file else None
-    return StartError(failed.message, remedy=failed.remedy, location=location, output=failed.output)
+    error = StartError(failed.message, remedy=failed.remedy, location=location, output=failed.output)
+    error.may_pass = failed.may_pass
+    return error
 
 
 def _datagram_socket(path: Path) -> socket.socket:

@@ -116,7 +116,12 @@ class ToolchainMissing(BuildError):
 
 
 class StartError(PageError):
-    """A worker did not become ready; ``output`` is its traceback or the end of what it printed."""
+    """A worker did not become ready; ``output`` is its traceback or the end of what it printed.
+
+    ``may_pass``: what it needs may come to be without a change of its files, so that it is worth another try.
+    """
+
+    may_pass = True
 
 
 class IllegalTransition(TQError):

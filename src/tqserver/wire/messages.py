@@ -315,6 +315,7 @@ class Failed(Message, frozen=True):
     line: int = 0
     output: str = ""  # the traceback
     remedy: str = ""
+    may_pass: bool = True  # without a change of the page's files
 
 
 ToProxy = Snapshot | Certificate | Cut | Ping | Leave

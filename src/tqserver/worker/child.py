@@ -87,7 +87,7 @@ def run(spec: PageSpec, report: socket.socket) -> int:
         where = error.location
         file, line = (where.file, where.line) if where else (entry, 0)
         print(f"{error}\n{error.output}", file=sys.stderr)
-        reporter.failed(Failed(error.message, file, line, error.output, error.remedy))
+        reporter.failed(Failed(error.message, file, line, error.output, error.remedy, isinstance(error, StartError)))
         return 1
     except BaseException as error:  # SystemExit too: the page called sys.exit while it was imported
         failed = traces.describe(error, spec.project, entry, spec.route)

@@ -18,6 +18,7 @@ _CALLERS = (  # what calls a function that runs in a thread
     *_OURS,
     *(str(Path(str(module.__file__)).parent) + os.sep for module in (asyncio, concurrent.futures)),
 )
+_LASTING = (SyntaxError, NameError, AttributeError, TypeError, ImportError)  # what is written is wrong
 _DISTRIBUTIONS = {  # modules whose distribution has another name
     "bs4": "beautifulsoup4",
     "cv2": "opencv-python-headless",
@@ -53,7 +54,12 @@ def describe(error: BaseException, project: str, entry: str, route: str) -> Fail
     """
     file, line = _blame(error, project, entry)
     message, output = _excerpt(_message(error)), _excerpt(format_trace(error))
-    return Failed(message, file=file, line=line, output=output, remedy=_remedy(error, route))
+    return Failed(message, file, line, output, _remedy(error, route), may_pass=_may_pass(error))
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Tell whether the next try may end otherwise: a database comes up, a package is installed; a typo stays."""
+    return isinstance(error, ModuleNotFoundError) or not isinstance(error, _LASTING)
 
 
 def _excerpt(text: str) -> str:
