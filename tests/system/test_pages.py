@@ -91,6 +91,24 @@ def test_created_while_running(server: Server) -> None:
     server.wait_body("/new/deep", "new")
 
 
+def test_a_directory_is_made_before_its_file(server: Server) -> None:
+    server.start()
+    (server.root / "pages/new").mkdir()
+    server.page("other", sources.functions("v0"))
+    server.wait_live("other")  # the empty directory has been seen
+    server.page("new", sources.functions("v1"))
+    server.wait_body("/new", "v1")
+    assert server.events("page.failed") == []
+
+
+def test_a_directory_that_stays_empty_is_an_error(server: Server) -> None:
+    server.expect_errors("page.failed")
+    server.start()
+    (server.root / "pages/new").mkdir()
+    assert server.wait_log("page.failed", page="new")["error"] == "the page directory is empty"
+    assert "the page directory is empty" in server.get("/new").text
+
+
 def test_the_first_page_of_all(server: Server) -> None:
     server.start()
     assert server.get("/").status == 404

@@ -23,10 +23,11 @@ _NEVER_PAGES = frozenset({PUBLIC, "node_modules", "__pycache__"})
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A page, by its name, that cannot be served as found."""
+    """A page, by its name, that cannot be served as found. ``is_unfinished``: somebody may be about to make it."""
 
     page: str
     error: PageError
+    is_unfinished: bool = False
 
 
 @dataclass(slots=True)
@@ -102,6 +103,7 @@ class _Scan:
                     remedy="add an entry file such as main.py, or remove the directory",
                     location=Location(str(path)),
                 ),
+                is_unfinished=True,
             )
         return is_page or has_pages
 
@@ -197,8 +199,8 @@ class _Scan:
         self._found.pages[name] = Page(name, str(path), runtime.name, entry, has_public=has_public)
         return True
 
-    def _problem(self, page: str, error: PageError) -> None:
-        self._found.problems.append(Problem(page, error))
+    def _problem(self, page: str, error: PageError, *, is_unfinished: bool = False) -> None:
+        self._found.problems.append(Problem(page, error, is_unfinished))
 
 
 def _nest(found: Discovery) -> None:

@@ -18,7 +18,7 @@ from tqserver.host import clock
 from tqserver.host.log import get_logger
 from tqserver.model.pages import Page
 
-UNFINISHED_SECONDS = 1.0  # for so long an empty entry file counts as one that is being written
+UNFINISHED_SECONDS = 1.0  # for so long an empty entry file, or directory, counts as one that is being filled
 MOST_FILES_OUTSIDE = 5000  # each is read at each look at the page
 log = get_logger("on_disk")
 

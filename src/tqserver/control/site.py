@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tqserver.control.discovery import Discovery, Problem, discover
 from tqserver.control.load import Loads, PageLoad
+from tqserver.control.on_disk import UNFINISHED_SECONDS
 from tqserver.control.plan import Readers, difference, needs_discovery, pages_concerned
 from tqserver.control.reconciler import Reconciler
 from tqserver.control.rows import as_failure
@@ -39,6 +40,7 @@ class Site:
         self.found = Discovery()
         self._following: dict[str, asyncio.Task[None]] = {}
         self._readers = Readers()
+        self._believed: dict[str, bool] = {}  # empty directories, and whether each counts as one that is being filled
         self._reported: set[tuple[str, str]] = set()
         self._broken_rows: set[str] = set()  # pages that were never followed, whose row says why
         self.reconcilers: dict[str, Reconciler] = {}
@@ -48,9 +50,9 @@ class Site:
 
     def take(self, found: Discovery) -> None:
         """Make what a scan found the pages that are followed."""
-        self.found = found
         broken = {problem.page for problem in found.problems}
-        for problem in found.problems:
+        self.found = Discovery(found.pages, self._believing(found.problems))
+        for problem in self.found.problems:
             self._report(problem)
         known = {name: reconciler.page for name, reconciler in self.reconcilers.items()}
         wanted = {name: page for name, page in found.pages.items() if name not in broken}
@@ -65,6 +67,21 @@ class Site:
             self.reconcilers[page.name].notify(page)
         for page in change.appeared:
             self._follow(page)
+
+    def _believing(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Leave out the directories that are about to be filled: for a moment after they were seen."""
+        unfinished = {problem.page for problem in problems if problem.is_unfinished}
+        self._believed = {page: is_new for page, is_new in self._believed.items() if page in unfinished}
+        for page in unfinished - self._believed.keys():
+            self._believed[page] = True
+            self._tasks.start(self._doubt(page), name=f"unfinished.{page}")
+        return [problem for problem in problems if not self._believed.get(problem.page)]
+
+    async def _doubt(self, page: str) -> None:
+        await asyncio.sleep(UNFINISHED_SECONDS)
+        if page in self._believed and self.is_following:
+            self._believed[page] = False
+            self.rediscover()
 
     def _report(self, problem: Problem) -> None:
         key = (problem.page, str(problem.error))
