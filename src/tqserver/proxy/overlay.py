@@ -2,13 +2,15 @@
 
 While the last good revision answers, what it answers to a browser that opens a document gets one block of HTML
 behind its last byte. The answer is neither held back nor read: only its head is looked at, so that what a
-program asks for is passed on byte for byte. Why so: docs/decisions/0007.
+program asks for is passed on byte for byte. The block asks once a second whether it is still true, by the failure's
+entity tag, which is answered here for as long as it is. Why so: docs/decisions/0007.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from html import escape
+from zlib import crc32
 
 from tqserver.wire import headers
 from tqserver.wire.http1 import RequestHead, ResponseHead
@@ -28,6 +30,18 @@ def append_to(request: RequestHead, response: ResponseHead, failure: Failure) ->
         return response, b""
     lines = headers.without(response.lines, _NO_LONGER_TRUE) + b"\r\nCache-Control: no-store"
     return response.with_lines(lines), block(failure)
+
+
+def still_shows(request: RequestHead, failure: Failure) -> bool:
+    """Tell whether this is a block that asks if it is still true, and it is (RFC 9110 13.1.2)."""
+    return request.method == b"GET" and headers.value_of(request.lines, b"if-none-match") == _tag(failure).encode()
+
+
+@lru_cache(maxsize=16)
+def _tag(failure: Failure) -> str:
+    """Return the entity tag of what is shown: no page makes one that begins so."""
+    shown = "\0".join((failure.message, failure.remedy, failure.where, failure.output))
+    return f'"tqserver-error-{crc32(shown.encode(errors="replace")):08x}"'
 
 
 def _is_for_a_window(request: RequestHead) -> bool:
@@ -63,8 +77,21 @@ button {{ position: absolute; top: .8rem; right: 1rem; font: inherit; padding: 0
 </style><dialog open aria-label="TQServer: the last save is broken"><form method="dialog">\
 <button title="Close this; it comes again with the next load">&#215;</button></form>
 <h1>{message}</h1>
-{details}<p class="quiet">The page behind this is served by the last revision that works.</p>
-</dialog></template></tqserver-error>
+{details}<p class="quiet">The page behind this is served by the last revision that works. \
+It loads again by itself when the next one does.</p>
+</dialog></template>
+<script>{{
+  const dialog = document.currentScript.parentNode.shadowRoot?.querySelector("dialog");
+  const look = async () => {{
+    if (!dialog?.open) return;
+    try {{
+      const answer = document.hidden || await fetch(location.href, {{ headers: {{ "If-None-Match": '{tag}' }} }});
+      if (answer !== true && answer.status !== 304) return location.reload();
+    }} catch {{ /* the server itself is being started again */ }}
+    setTimeout(look, 1000);
+  }};
+  setTimeout(look, 1000);
+}}</script></tqserver-error>
 """
 _PARTS = (
     ("<p><code>{}</code></p>\n", "where"),
@@ -77,5 +104,5 @@ _PARTS = (
 def block(failure: Failure) -> bytes:
     """Return the HTML that shows a failure. It is ASCII, and so right in whatever the document is encoded."""
     details = "".join(form.format(escape(text)) for form, name in _PARTS if (text := getattr(failure, name)))
-    shown = _BLOCK.format(message=escape(failure.message), details=details)
+    shown = _BLOCK.format(message=escape(failure.message), details=details, tag=_tag(failure))
     return shown.encode("ascii", "xmlcharrefreplace")

@@ -98,6 +98,9 @@ class Relay:
         if route is None:
             self.reply(404)
             return
+        if (failure := route.failure_beside) is not None and self._is_asked_about(failure):
+            self.reply(304)
+            return
         if self._body is not None:
             announced = self.exchange.request.content_length
             refused = refused_body(announced, self._home.table.limits, route.limits)
@@ -106,6 +109,11 @@ class Relay:
                 return
         if not self._answer_by_file(route, self.exchange):
             self._home.dispatcher.dispatch(self, route, self.exchange)
+
+    def _is_asked_about(self, failure: Failure) -> bool:
+        assert self.exchange is not None
+        request = self.exchange.request
+        return overlay.still_shows(request, failure) and self._home.table.confides_in(request)
 
     def _enter(self, route: Route | None) -> None:
         """This page answers."""

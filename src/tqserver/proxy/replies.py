@@ -67,8 +67,7 @@ def render(reply: Reply, request: RequestHead | None, *, mode: str, is_confided:
     media, body = _body(reply, accept, message, shown, mends_itself=is_confided and reply.status in _MENDING)
     lines = [
         b"HTTP/1.1 %d %b" % (reply.status, reply.reason.encode()),
-        b"Content-Type: %b; charset=utf-8" % media,
-        b"Content-Length: %d" % len(body),
+        *_described(reply, media, body),
         b"Cache-Control: no-store",
         b"Date: " + date,
         b"X-Request-Id: " + reply.request_id,
@@ -79,8 +78,14 @@ def render(reply: Reply, request: RequestHead | None, *, mode: str, is_confided:
         lines.append(b"Connection: close")
     elif request is not None and request.minor == 0:
         lines.append(b"Connection: keep-alive")
-    without_body = request is not None and request.method == b"HEAD"
+    without_body = reply.status == 304 or (request is not None and request.method == b"HEAD")
     return b"\r\n".join(lines) + reply.fields + b"\r\n\r\n" + (b"" if without_body else body)
+
+
+def _described(reply: Reply, media: bytes, body: bytes) -> list[bytes]:
+    if reply.status == 304:  # it has no body, and what it would say of one would have to be true of the 200's
+        return []
+    return [b"Content-Type: %b; charset=utf-8" % media, b"Content-Length: %d" % len(body)]
 
 
 def _told(reply: Reply, mode: str, is_confided: bool) -> tuple[str, Failure | None]:
