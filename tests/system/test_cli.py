@@ -96,6 +96,28 @@ def test_status_for_people(site: Server) -> None:
     assert "\x1b" not in result.out
 
 
+def test_what_is_wrong_with_the_server_itself_is_in_status_until_it_is_mended(site: Server) -> None:
+    site.expect_errors("config.invalid", "pages.missing")
+    since = site.mark()
+    configuration = (site.root / "config/server.yaml").read_text()
+    site.write("config/server.yaml", configuration.replace("port", "prot"))
+    site.wait_log("config.invalid", since)
+    (site.root / "pages").rename(site.root / "elsewhere")
+    site.wait_log("pages.missing", since)
+    said = cli.run(site.root, "status").out
+    assert "✗ config/server.yaml:2" in said and "did you mean" in said
+    assert f"✗ the pages directory {site.root}/pages is missing" in said
+    problems = cli.run(site.root, "status", "--json").document["server"]["problems"]
+    assert ["prot" in problem["message"] for problem in problems] == [True, False]
+    (site.root / "elsewhere").rename(site.root / "pages")
+    site.wait_log("pages.restored", since)
+    site.write("config/server.yaml", configuration)
+    site.wait_log("config.unchanged", since)
+    assert cli.run(site.root, "status", "--json").document["server"]["problems"] == []
+    assert len(site.events("pages.restored", since)) == len(site.events("config.unchanged", since)) == 1
+    assert len(site.events("pages.missing", since)) == 1
+
+
 def test_status_for_programs(site: Server) -> None:
     status = cli.run(site.root, "status", "--json").document
     assert status["version"] == 1

@@ -110,10 +110,10 @@ def test_a_copy_of_what_is_known_of_a_page_stays_as_it_is() -> None:
 def test_the_configuration_is_invalid_until_a_valid_one_is_read() -> None:
     for mended in ("config.applied", "config.unchanged"):
         events = Events()
-        take(events, "config.invalid", "error")
-        assert events.config_invalid
+        take(events, "config.invalid", "error", error="x", remedy="mend it")
+        assert events.problems["config"].message == "x"
         take(events, mended)
-        assert not events.config_invalid
+        assert "config" not in events.problems
 
 
 def test_deaths_of_proxies() -> None:

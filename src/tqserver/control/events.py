@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tqserver.model.latency import BOUNDS
+from tqserver.model.status import FailureStatus
 
 KEPT = 1000
 RELOAD_BOUNDS = BOUNDS[4:]  # seconds; nothing that starts a process takes less than the first
@@ -59,14 +60,14 @@ class PageHistory:
 class Events:
     """The last :data:`KEPT` events as JSON lines, each with its number as first member.
 
-    ``proxy_deaths`` are proxies that ended and were not told to; ``config_invalid``: the configuration on disk is not
-    the one that runs.
+    ``proxy_deaths`` are proxies that ended and were not told to; ``problems`` are those of the
+    whole server that are not mended yet, by what they are of: "config" (what is on disk is not what runs), "pages".
     """
 
     def __init__(self) -> None:
         self.last = 0
         self.proxy_deaths = 0
-        self.config_invalid = False
+        self.problems: dict[str, FailureStatus] = {}
         self._lines: deque[str] = deque(maxlen=KEPT)
         self._arrived = asyncio.Event()
         self._pages: dict[str, PageHistory] = {}
@@ -104,10 +105,13 @@ class Events:
         match event["event"]:
             case "proxy.exited":
                 self.proxy_deaths += 1
-            case "config.invalid":
-                self.config_invalid = True
+            case "config.invalid" | "pages.missing":
+                problem = FailureStatus(event["error"], remedy=event["remedy"], at=event["timestamp"])
+                self.problems[event["event"].partition(".")[0]] = problem
             case "config.applied" | "config.unchanged":
-                self.config_invalid = False
+                self.problems.pop("config", None)
+            case "pages.restored":
+                self.problems.pop("pages", None)
         if isinstance(page := event.get("page"), str):
             self._remember_of(page, event)
 

@@ -60,6 +60,6 @@ def read(running: Running) -> Reading:
         running.loads.answers(""),
         running.loads.connections,
         running.events.proxy_deaths,
-        running.events.config_invalid,
+        "config" in running.events.problems,
         {name: known for name, known in used.items() if known is not None},
     )

@@ -38,6 +38,7 @@ class Site:
         self._watcher = watcher
         self._tasks = tasks
         self.found = Discovery()
+        self._is_missing = False  # the pages directory
         self._following: dict[str, asyncio.Task[None]] = {}
         self._readers = Readers()
         self._believed: dict[str, bool] = {}  # empty directories, and whether each counts as one that is being filled
@@ -50,6 +51,9 @@ class Site:
 
     def take(self, found: Discovery) -> None:
         """Make what a scan found the pages that are followed."""
+        if self._is_missing:
+            self._is_missing = False
+            log.info("pages.restored", directory=str(self._directory))
         broken = {problem.page for problem in found.problems}
         self.found = Discovery(found.pages, self._believing(found.problems))
         for problem in self.found.problems:
@@ -155,7 +159,9 @@ class Site:
         try:
             found = discover(self._directory)
         except HostError as error:
-            log.error("pages.missing", error=error.message, remedy=error.remedy)
+            if not self._is_missing:
+                log.error("pages.missing", error=error.message, remedy=error.remedy)
+            self._is_missing = True
             return
         self._reported &= {(problem.page, str(problem.error)) for problem in found.problems}
         self.take(found)

@@ -124,6 +124,7 @@ def _server(running: Running) -> ServerStatus:
         watcher="polling" if running.watcher.polling else "inotify",
         polling_reason=running.watcher.polling,
         missed_changes=running.watcher.missed,
+        problems=list(running.events.problems.values()),
         snapshot=running.publisher.version,
         last_event=running.events.last,
     )

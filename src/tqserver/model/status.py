@@ -88,7 +88,8 @@ class ServerStatus:
     """The server itself.
 
     ``watcher`` is how it learns of changes: "inotify" or, for ``polling_reason``, "polling"; ``missed_changes`` are
-    those that inotify did not tell of.
+    those that inotify did not tell of. ``problems`` are the server's own, until they are mended: a configuration
+    on disk that is not the one that runs, a pages directory that is not there.
     """
 
     pid: int
@@ -105,6 +106,7 @@ class ServerStatus:
     last_event: int
     polling_reason: str = ""
     missed_changes: int = 0
+    problems: list[FailureStatus] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,8 +145,10 @@ def _time(seconds: float | None) -> Cell:
 
 
 def troubles(status: Status) -> list[Sequence[Cell]]:
-    """Return what is wrong, line by line: failures with their remedies, and workers that died."""
+    """Return what is wrong, line by line: the server's, failures with their remedies, and workers that died."""
     lines: list[Sequence[Cell]] = []
+    for problem in status.server.problems:
+        lines += lines_of(problem, status.server.project)
     for page in status.pages:
         if page.failure is not None:
             lines += lines_of(page.failure, status.server.project, page.route, page.revision)
