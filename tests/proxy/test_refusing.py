@@ -178,6 +178,20 @@ def test_plain_text_by_default_and_nothing_of_a_failure_in_production(proxy: Pro
     assert b"SyntaxError" not in response.body
 
 
+def test_plain_text_says_an_error_once_also_if_a_traceback_ends_with_it(proxy: Proxy) -> None:
+    failure = Failure("NameError: x", where="main.py:1", output="Traceback:\n  x\nNameError: x\n")
+    proxy.route(page(failure=failure), mode="dev")
+    text = proxy.connect().send(get("/")).response().body.decode()
+    assert text.startswith("503 Service Unavailable: NameError: x\nmain.py:1\nTraceback:\n  x\nrequest id: ")
+
+
+@pytest.mark.parametrize("path", ["/none", "/broken"])
+def test_a_page_for_browsers_promises_to_load_again_only_if_it_does(proxy: Proxy, path: str) -> None:
+    proxy.route(page(name="broken", pattern="/broken", failure=BROKEN), mode="dev")
+    text = proxy.connect().send(get(path, "Accept: text/html")).response().body.decode()
+    assert ("loads again by itself" in text) == ("<script>" in text) == (path == "/broken")
+
+
 def test_json_when_asked_for(proxy: Proxy) -> None:
     proxy.route(page(failure=BROKEN), mode="dev")
     response = proxy.connect().send(get("/", "Accept: application/json", "X-Request-Id: me")).response()

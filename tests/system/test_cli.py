@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -336,6 +337,23 @@ def test_doctor_finds_ports_that_are_taken(server: Server) -> None:
     assert result.code == 1
 
 
+def test_doctor_finds_an_address_that_is_taken(server: Server) -> None:
+    server.page("index", sources.plain("home"))
+
+    def found() -> Any:
+        document = cli.run(server.root, "doctor", "--json").document
+        return next(finding for finding in document["findings"] if finding["name"] == "server.port")
+
+    assert found()["level"] == "ok"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", server.port))
+        taken.listen()
+        assert found()["level"] == "problem"
+        assert "another program listens there" in found()["remedy"]
+    server.start()
+    assert found()["level"] == "ok"  # it is the server of this project that has it
+
+
 def test_doctor_finds_a_project_that_cannot_be_written(server: Server, tmp_path: Path) -> None:
     """Another place for artifacts does not help. Root may write everything, so root gives up that right first."""
     server.page("index", sources.plain("home"))
@@ -659,10 +677,16 @@ def test_a_verb_that_is_not_there(server: Server) -> None:
 
 def test_the_configuration_before_or_after_the_verb(server: Server) -> None:
     server.page("index", sources.plain("home"))
-    for arguments in (["-config", "no.yaml", "check"], ["check", "-config", "no.yaml"]):
-        result = cli.run(server.root, *arguments)
-        assert result.code == 3
-        assert "no.yaml: no such file" in result.out
+    for verb in ("check", "run", "routes", "doctor"):
+        for arguments in (["-config", "no.yaml", verb], [verb, "-config", "no.yaml"]):
+            result = cli.run(server.root, *arguments)
+            assert result.code == 3
+            assert "no.yaml: no such file" in result.out + result.err
+
+
+@pytest.mark.parametrize("verb", ["status", "wait", "reload", "revisions"])
+def test_a_verb_that_asks_the_server_takes_the_option_of_run(site: Server, verb: str) -> None:
+    assert cli.run(site.root, verb, "-config", "config/server.yaml").code == 0
 
 
 def test_run_is_what_no_verb_means(server: Server) -> None:

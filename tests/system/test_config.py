@@ -61,7 +61,7 @@ def test_a_missing_file_means_defaults(server: Server) -> None:
 
 def test_a_named_file_that_is_missing(server: Server) -> None:
     server.launch("-config", "config/other.yaml")
-    assert server.wait_exit() == 4
+    assert server.wait_exit() == 3
     assert "config/other.yaml" in server.terminal
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from tests.system import client, sources
+from tests.system import cli, client, sources
 from tests.system.harness import Server, wait_until
 
 SETTINGS = "workers:\n  default:\n    drain_timeout_seconds: 30\n"
@@ -82,6 +82,21 @@ def endless_stream(server: Server, drain_seconds: float) -> Iterator[None]:
     with server.connection() as connection:
         assert connection.begin("/endless").read(3) == b"..."
         yield
+
+
+def test_it_says_what_it_waits_for(server: Server) -> None:
+    with endless_stream(server, drain_seconds=0.1):
+        wait_until(lambda: in_flight(server) == 1, server.tail)
+        server.signal(signal.SIGINT)
+        stopping = server.wait_log("server.stopping")
+        assert (stopping["in_flight"], stopping["deadline_seconds"]) == (1, 0.1)
+        server.wait_exit()
+
+
+def in_flight(server: Server) -> int:
+    """What the proxies have counted."""
+    traffic = cli.run(server.root, "status", "--json").document["pages"][0]["traffic"]
+    return int(traffic["in_flight"]) if traffic is not None else 0
 
 
 def test_a_second_interrupt_stops_at_once(server: Server) -> None:

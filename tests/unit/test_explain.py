@@ -43,6 +43,13 @@ def test_the_others_and_why_not() -> None:
     assert "/files/[...rest]" not in said  # nobody would ask
 
 
+@pytest.mark.parametrize("url", ["/my page", "/my%20page", "http://localhost/my page?x=1 2"])
+def test_a_blank_is_what_a_client_makes_of_it(url: str) -> None:
+    explanation = explain(url, pages(["my page"]))
+    assert (explanation.page, explanation.path) == ("my page", "/my page")
+    assert "/my%20page" in explanation.url
+
+
 def test_parameters() -> None:
     assert explain("/files/a/b%20c", pages(NAMES)).parameters == {"rest": "a/b c"}
 

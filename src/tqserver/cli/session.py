@@ -35,7 +35,7 @@ class Session:
         return Output(as_json=self.as_json)
 
     def config(self) -> Config:
-        """Return the configuration. Raises :class:`~tqserver.model.errors.ConfigError` or :class:`HostError`."""
+        """Return the configuration. Raises :class:`~tqserver.model.errors.ConfigError`."""
         return self.file().read()
 
     def file(self) -> ConfigFile:

@@ -34,7 +34,7 @@ def check(project: Path, config_file: Path) -> Findings:
         missing = "" if file.path.exists() else "no "
         findings.append(Finding(OK, "configuration", f"{missing}{config_file}" + (": the defaults" if missing else "")))
         findings += certificate(project, config, file.where)
-    except (ConfigError, HostError) as error:
+    except ConfigError as error:
         wrong = error.problems if isinstance(error, ConfigProblems) else [error]
         findings += [_problem("configuration", each) for each in wrong]
     else:

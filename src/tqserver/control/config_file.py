@@ -10,7 +10,7 @@ from tqserver.host.identity import identity_of
 from tqserver.host.limits import most_open_files
 from tqserver.host.rundir import CONFIG_FILE
 from tqserver.model.config import Config
-from tqserver.model.errors import HostError, Location
+from tqserver.model.errors import ConfigError, HostError, Location
 from tqserver.model.given import dotted
 from tqserver.model.settings import Contradiction, Judge, load_text, place_of, worker_settings
 from tqserver.model.yaml_text import LARGEST_BYTES
@@ -31,14 +31,14 @@ class ConfigFile:
     def read(self) -> Config:
         """Return what it says, with the environment's variables over it; users need not be of this machine.
 
-        Raises :class:`~tqserver.model.errors.ConfigError`, or :class:`HostError` if it cannot be read.
+        Raises :class:`~tqserver.model.errors.ConfigError`, also if it cannot be read.
         """
         return self._read(lambda _: ())
 
     def where(self, *key: str) -> Location:
         """Return the place of a setting, for an error that comes to light when it is acted on.
 
-        Raises :class:`HostError` if the file cannot be read.
+        Raises :class:`ConfigError` if the file cannot be read.
         """
         return place_of(key, self._text(), str(self.shown), self._environ)
 
@@ -50,12 +50,12 @@ class ConfigFile:
             return reading.read(self.path, LARGEST_BYTES).decode()
         except FileNotFoundError:
             if self.shown != CONFIG_FILE:
-                raise HostError(f"{self.shown}: no such file", remedy="check the path after -config") from None
+                raise ConfigError(f"{self.shown}: no such file", remedy="check the path after -config") from None
             return ""
         except reading.Refused as error:
             raise HostError(f"{self.shown}: {error.strerror}", remedy=error.remedy) from error
         except (OSError, UnicodeDecodeError) as error:
-            raise HostError(f"{self.shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
+            raise ConfigError(f"{self.shown}: {error}", remedy="it must be readable, as UTF-8 text") from error
 
 
 def _refused_by_this_machine(config: Config) -> Iterator[Contradiction]:

@@ -16,6 +16,7 @@ from tqserver.control.check import NOTE, OK, PROBLEM, certificate, toolchain
 from tqserver.control.discovery import Discovery, discover
 from tqserver.host.cgroup import ROOT, delegation, is_in_force, membership_of
 from tqserver.host.rundir import NAME
+from tqserver.host.sockets import listen
 from tqserver.model.config import Config
 from tqserver.model.errors import HostError
 from tqserver.model.status import Finding, Findings, Status
@@ -47,6 +48,7 @@ def examine(project: Path, config: Config, running: Status | None) -> Findings:
             *certificate(project, config),
             _watches(project / config.pages.directory),
             _watcher(running),
+            _address(config, running),
             _ports(config),
             _disk(project, config),
             _memory_limits(running),
@@ -95,6 +97,17 @@ def _watcher(running: Status | None) -> Finding:
     if missed:
         return Finding(NOTE, "watcher", f"inotify did not tell of {missed} changes", remedy)
     return Finding(OK, "watcher", running.server.watcher)
+
+
+def _address(config: Config, running: Status | None) -> Finding:
+    host, port = config.server.host, config.server.port
+    if running is not None:
+        return Finding(OK, "server.port", f"the server that runs has {running.server.url}")
+    try:
+        listen(host, port).close()
+    except HostError as error:
+        return Finding(PROBLEM, "server.port", error.message, error.remedy)
+    return Finding(OK, "server.port", f"{port} is free on {host}")
 
 
 def _ports(config: Config) -> Finding:

@@ -23,6 +23,7 @@ def by_precedence(pages: Iterable[Page]) -> list[Page]:
 
 def explain(url: str, pages: Iterable[Page]) -> Explanation:
     """Return which of the pages answers a URL or path, and why the others do not. Their routes must not conflict."""
+    url = url.replace(" ", "%20")  # as every client sends it
     path = normalise(_path_of(url))
     if path is None:
         return Explanation(url, "", reason="no path that a page could be asked for: refused with 400")

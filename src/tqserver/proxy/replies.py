@@ -119,7 +119,8 @@ def _as_json(reply: Reply, message: str, failure: Failure | None) -> bytes:
 def _as_text(reply: Reply, message: str, failure: Failure | None) -> bytes:
     paragraphs = [f"{reply.status} {reply.reason}: {message}"]
     if failure is not None:
-        paragraphs += [text for text in (failure.where, failure.remedy, failure.output.rstrip()) if text]
+        output = failure.output.rstrip().removesuffix(message).rstrip()  # a traceback ends with what was said above
+        paragraphs += [text for text in (failure.where, failure.remedy, output) if text]
     paragraphs.append(f"request id: {reply.request_id.decode()}")
     return ("\n".join(paragraphs) + "\n").encode(errors="replace")
 

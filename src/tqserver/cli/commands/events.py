@@ -5,13 +5,14 @@ from __future__ import annotations
 import click
 
 from tqserver.cli.client import Client
-from tqserver.cli.session import Session, json_option, pass_session
+from tqserver.cli.session import Session, config_option, json_option, pass_session
 from tqserver.wire.codec import from_json
 
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with those to come, until interrupted.")
 @click.option("--after", type=click.IntRange(0), default=0, metavar="NUMBER", help="Only those after this number.")
+@config_option
 @json_option
 @pass_session
 def command(session: Session, follow: bool, after: int) -> None:

@@ -6,12 +6,13 @@ import click
 
 from tqserver.cli.client import Client
 from tqserver.cli.outcomes import show
-from tqserver.cli.session import Session, json_option, pass_session, route_argument
+from tqserver.cli.session import Session, config_option, json_option, pass_session, route_argument
 from tqserver.model.status import Outcomes
 
 
 @click.command()
 @route_argument
+@config_option
 @json_option
 @pass_session
 @click.pass_context

@@ -6,7 +6,7 @@ import click
 
 from tqserver.cli.client import Client
 from tqserver.cli.output import DIM, GOOD, STRONG, Cell, Column
-from tqserver.cli.session import Session, json_option, pass_session, route_argument
+from tqserver.cli.session import Session, config_option, json_option, pass_session, route_argument
 from tqserver.model.status import PageRevisions, Revisions, RevisionStatus
 
 COLUMNS = (
@@ -20,6 +20,7 @@ COLUMNS = (
 
 @click.command()
 @route_argument
+@config_option
 @json_option
 @pass_session
 def command(session: Session, route: str) -> None:

@@ -6,13 +6,14 @@ import click
 
 from tqserver.cli.client import Client
 from tqserver.cli.outcomes import show
-from tqserver.cli.session import Session, json_option, one_route_argument, pass_session
+from tqserver.cli.session import Session, config_option, json_option, one_route_argument, pass_session
 from tqserver.model.status import Outcomes
 
 
 @click.command()
 @one_route_argument
 @click.argument("revision", type=click.IntRange(1), required=False)
+@config_option
 @json_option
 @pass_session
 @click.pass_context

@@ -10,7 +10,7 @@ import click
 from tqserver.cli.client import Client
 from tqserver.cli.failures import lines_of
 from tqserver.cli.output import BAD, CAUTION, DIM, GOOD, STRONG, Cell, Column, Output, duration, megabytes
-from tqserver.cli.session import Session, json_option, pass_session
+from tqserver.cli.session import Session, config_option, json_option, pass_session
 from tqserver.model.status import PageStatus, Status
 
 WATCH_SECONDS = 1.0
@@ -19,6 +19,7 @@ STATES = {"live": GOOD, "updating": CAUTION, "building": CAUTION, "stale": BAD, 
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Go on showing it, every second, until interrupted.")
+@config_option
 @json_option
 @pass_session
 def command(session: Session, watch: bool) -> None:

@@ -6,7 +6,7 @@ import click
 
 from tqserver.cli.client import Client
 from tqserver.cli.outcomes import show
-from tqserver.cli.session import Session, json_option, pass_session, route_argument
+from tqserver.cli.session import Session, config_option, json_option, pass_session, route_argument
 from tqserver.model.status import Outcomes
 
 
@@ -18,6 +18,7 @@ from tqserver.model.status import Outcomes
     metavar="SECONDS",
     help="Fail after so long; meanwhile wait for the server to start, too.",
 )
+@config_option
 @json_option
 @pass_session
 @click.pass_context
