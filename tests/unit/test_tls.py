@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.certificates import Pair
-from tqserver.control.certificates import examine
+from tqserver.control.certificates import Certificates, examine
+from tqserver.host import log
+from tqserver.host.tasks import TaskOwner
 from tqserver.host.tls import BadCertificate, prove, read_certificate
 from tqserver.model.config import TlsSettings
+from tqserver.model.errors import Location
 
 
 @pytest.mark.parametrize("kind", ["ec", "2048"])
@@ -127,6 +131,25 @@ def test_an_expired_certificate_is_told_of_and_used(tmp_path: Path, monkeypatch:
     assert "expired at" in warnings_of(pair)[0]
     monkeypatch.setattr("tqserver.host.clock.wall", lambda: ends_at - 2 * 86400)
     assert "not valid before" in warnings_of(pair)[0]
+
+
+async def test_a_certificate_that_grows_old_is_told_of_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tqserver.control.certificates.REMINDER_SECONDS", 0.01)
+    pair = Pair.make(tmp_path, days=3)
+    settings = TlsSettings(str(pair.cert), str(pair.key))
+    certificates = Certificates(tmp_path, lambda *_: Location("server.yaml"), TaskOwner(lambda *_: None))
+    said: list[str] = []
+    log.configure(quiet=True, file=None)
+    log.tap(lambda event, _: said.append(str(event["event"])))
+    try:
+        certificates.use(settings, certificates.read(settings))
+        async with asyncio.timeout(10):
+            while said.count("tls.warning") < 3:
+                await asyncio.sleep(0.01)
+        certificates.use(None, None)
+    finally:
+        log.tap(None)
+    assert said.count("tls.certificate") == 1
 
 
 def test_a_key_is_not_shown(tmp_path: Path) -> None:

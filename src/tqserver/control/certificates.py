@@ -19,6 +19,7 @@ from tqserver.model.errors import Location
 from tqserver.wire.messages import Certificate
 
 PAIR_SECONDS = 2.0  # a certificate and its key are replaced one after the other: so long they need not fit
+REMINDER_SECONDS = 86400.0
 _LOOK_SECONDS = 0.2
 log = get_logger("tls")
 
@@ -38,6 +39,7 @@ class Certificates:
         self._settings: TlsSettings | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._reminder: asyncio.TimerHandle | None = None
         self.shown: Certificate | None = None
 
     # --- settings -----------------------------------------------------------------------------------------
@@ -55,20 +57,30 @@ class Certificates:
     def use(self, settings: TlsSettings | None, certificate: Certificate | None) -> None:
         """Show this pair from now on, which was read by these settings."""
         self._settings = settings
-        if certificate is not None and certificate != self.shown:
-            self._tell(certificate)
-        self.shown = certificate
+        before, self.shown = self.shown, certificate
+        if certificate != before:
+            self._tell()
 
     @property
     def files(self) -> list[str]:
         """What is to be watched."""
         return [] if self._settings is None else [str(file) for file in _files(self._project, self._settings)]
 
-    def _tell(self, certificate: Certificate) -> None:
-        assert self._settings is not None
-        proof = prove(certificate)
+    def _tell(self) -> None:
+        if self._reminder is not None:
+            self._reminder.cancel()
+        if self.shown is not None:
+            proof = prove(self.shown)
+            log.info("tls.certificate", names=", ".join(proof.names), ends=clock.timestamp(proof.ends_at))
+            self._warn()
+
+    def _warn(self) -> None:
+        """Warn of what is wrong with it, and look again: a certificate grows old without a change."""
+        if self._settings is None or self.shown is None:
+            return
+        self._reminder = asyncio.get_running_loop().call_later(REMINDER_SECONDS, self._warn)
+        proof = prove(self.shown)
         _, key = _files(self._project, self._settings)
-        log.info("tls.certificate", names=", ".join(proof.names), ends=clock.timestamp(proof.ends_at))
         for reason, remedy in warnings(proof, key):
             log.warning("tls.warning", reason=reason, remedy=remedy)
 
