@@ -11,6 +11,7 @@ import pytest
 
 from tests.system import sources
 from tests.system.harness import Server, wait_until
+from tests.system.load import Load
 
 LOUD = """\
 import os
@@ -88,6 +89,34 @@ def test_a_hundred_megabytes_without_a_newline(server: Server) -> None:
     wait_until(lambda: log.exists() and log.read_bytes().count(b"x") == 100_000_000, lambda: str(log.stat()))
     assert supervisor.memory_info().rss - resident < 20_000_000
     assert server.get("/page").text == "v0"
+
+
+def test_the_clock_jumps(server: Server, tmp_path: Path) -> None:
+    """Days ahead and back: deadlines, rests and retirements go by the time that only runs."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is missing (apt-get install faketime)")
+    offset = tmp_path / "offset"
+    offset.write_text("+0")
+    server.page("page", sources.functions("v0"))
+    server.start(
+        env={
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(offset),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+    )
+    server.wait_live("page")
+    with Load(server.port, "/page", downloads=False) as load:
+        for version, jump in enumerate(("+2d", "-3d", "+400d", "+0"), 1):
+            since = server.mark()
+            offset.write_text(jump)
+            server.edit("pages/page/main.py", sources.functions(f"v{version}"))
+            server.wait_live("page", since)
+            load.switched(version)
+            server.wait_log("revision.retired", since)
+    load.assert_no_failure()
 
 
 def test_a_project_that_moves_and_comes_back(server: Server) -> None:
