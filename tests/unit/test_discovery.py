@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,13 @@ def test_a_ladder_without_end_is_named(pages: Path) -> None:
     assert set(found.pages) == {"ok"}
     assert len(found.problems) == 1
     assert "more than 100 deep" in found.problems[0].error.message and found.problems[0].error.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [(b"a\xffb", r"a\xffb"), (b"a\xff\x1b[2Jb", r"a\xff\x1b[2Jb")], ids=["bytes", "and control"]
+)
+def test_a_name_that_no_url_can_name_is_refused_and_spelled_out(pages: Path, name: bytes, shown: str) -> None:
+    os.mkdir(os.fsencode(pages) + b"/" + name)
+    (problem,) = discover(pages).problems
+    assert problem.page == shown and str(problem.error).isprintable() and problem.error.remedy == "rename it"
+    assert "not valid UTF-8" in problem.error.message

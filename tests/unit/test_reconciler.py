@@ -226,6 +226,21 @@ def site_in(root: Path, tasks: TaskOwner, prepare: Callable[[Site], None] = lamb
     return site
 
 
+async def twice_saved_site(root: Path, tasks: TaskOwner) -> Site:
+    """Return a site that serves v1, its revision 2."""
+    site = site_in(root, tasks)
+    await site.rests()
+    await site.saved("v1")
+    return site
+
+
+async def rolled_back_site(root: Path, tasks: TaskOwner) -> Site:
+    """Return a site that has v1 on disk, and serves v0 by its revision 3."""
+    site = await twice_saved_site(root, tasks)
+    await site.roll_back(1)
+    return site
+
+
 @pytest.fixture
 async def tasks() -> AsyncIterator[TaskOwner]:
     failed: list[BaseException] = []
@@ -416,20 +431,14 @@ async def test_a_revision_of_before_serves_until_the_next_edit(tmp_path: Path, t
 
 
 async def test_a_reload_serves_what_is_on_disk_again(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
-    await site.roll_back(1)
+    site = await rolled_back_site(tmp_path, tasks)
     site.reconciler.reload()
     await site.rests()
     assert (site.serves, site.reconciler.rolled_back_to) == ("v1", 0)
 
 
 async def test_a_new_configuration_keeps_the_rollback(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
-    await site.roll_back(1)
+    site = await rolled_back_site(tmp_path, tasks)
     settings = WorkerSettings(env={"NEW": "1"})
     site.services.config = Config(workers=WorkersSettings(default=settings))
     site.reconciler.reconfigured()
@@ -439,10 +448,7 @@ async def test_a_new_configuration_keeps_the_rollback(tmp_path: Path, tasks: Tas
 
 
 async def test_a_broken_edit_of_a_page_that_is_rolled_back_and_its_undoing(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
-    await site.roll_back(1)
+    site = await rolled_back_site(tmp_path, tasks)
     site.save_bad()
     await site.rests()
     assert (site.serves, site.reconciler.state) == ("v0", PageState.STALE)
@@ -455,9 +461,7 @@ async def test_a_broken_edit_of_a_page_that_is_rolled_back_and_its_undoing(tmp_p
 async def test_a_revision_that_does_not_start_leaves_everything_as_it_was(
     tmp_path: Path, tasks: TaskOwner, is_broken: bool
 ) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
+    site = await twice_saved_site(tmp_path, tasks)
     if is_broken:
         site.save_bad()
         await site.rests()
@@ -471,9 +475,7 @@ async def test_a_revision_that_does_not_start_leaves_everything_as_it_was(
 
 
 async def test_an_edit_during_a_rollback_wins(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
+    site = await twice_saved_site(tmp_path, tasks)
     site.agent.held[3] = asyncio.Event()
     asked = tasks.start(site.refusal(1), name="asked")
     await site.until(lambda: 3 in site.agent.asked)
@@ -485,9 +487,7 @@ async def test_an_edit_during_a_rollback_wins(tmp_path: Path, tasks: TaskOwner) 
 
 
 async def test_what_is_on_disk_is_no_page_and_a_revision_is_gone_back_to(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
+    site = await twice_saved_site(tmp_path, tasks)
     site.file.unlink()
     site.file.mkdir()
     site.reconciler.notify()
@@ -502,9 +502,7 @@ async def test_what_is_on_disk_is_no_page_and_a_revision_is_gone_back_to(tmp_pat
 
 
 async def test_who_waits_is_told_that_the_page_is_gone(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
+    site = await twice_saved_site(tmp_path, tasks)
     site.agent.held[3] = asyncio.Event()
     asked = tasks.start(site.refusal(1), name="asked")
     await site.until(lambda: 3 in site.agent.asked)
@@ -522,10 +520,7 @@ async def ended(site: Site) -> None:
 
 
 async def test_a_rollback_outlives_the_server(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
-    await site.roll_back(1)
+    site = await rolled_back_site(tmp_path, tasks)
     await ended(site)
     again = site_in(tmp_path, tasks)
     await again.rests()
@@ -535,10 +530,7 @@ async def test_a_rollback_outlives_the_server(tmp_path: Path, tasks: TaskOwner) 
 
 
 async def test_a_rollback_ends_if_its_artifact_is_gone_at_the_next_start(tmp_path: Path, tasks: TaskOwner) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
-    await site.roll_back(1)
+    site = await rolled_back_site(tmp_path, tasks)
     await ended(site)
     lost = site.remembered(1).digest
     again = site_in(tmp_path, tasks, lambda new: new.agent.gone.add(lost))
@@ -549,9 +541,7 @@ async def test_a_rollback_ends_if_its_artifact_is_gone_at_the_next_start(tmp_pat
 async def test_what_was_broken_while_no_server_ran_leaves_the_last_good_revision_serving(
     tmp_path: Path, tasks: TaskOwner
 ) -> None:
-    site = site_in(tmp_path, tasks)
-    await site.rests()
-    await site.saved("v1")
+    site = await twice_saved_site(tmp_path, tasks)
     await ended(site)
     again = site_in(tmp_path, tasks, lambda new: new.save_bad())
     await again.rests()

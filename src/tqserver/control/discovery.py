@@ -160,30 +160,17 @@ class _Scan:
         return self._has_valid_name(entry, above)
 
     def _has_valid_name(self, entry: os.DirEntry[str], above: str) -> bool:
+        shown = one_line(os.fsencode(entry.name).decode("utf-8", "backslashreplace"))
+        if shown == entry.name:
+            return True
         try:
             entry.name.encode("utf-8")
+            wrong = f"the directory name {shown} has control characters"
         except UnicodeEncodeError:
-            shown = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-            self._problem(
-                f"{above}/{shown}".lstrip("/"),
-                PageError(
-                    f"the directory name {shown!r} is not valid UTF-8, so no URL can name it",
-                    remedy="rename it",
-                    location=Location(f"{Path(entry.path).parent}/{shown}"),
-                ),
-            )
-            return False
-        if (shown := one_line(entry.name)) != entry.name:
-            self._problem(
-                f"{above}/{shown}".lstrip("/"),
-                PageError(
-                    f"the directory name {shown} has control characters",
-                    remedy="rename it",
-                    location=Location(f"{Path(entry.path).parent}/{shown}"),
-                ),
-            )
-            return False
-        return True
+            wrong = f"the directory name {shown!r} is not valid UTF-8, so no URL can name it"
+        location = Location(f"{Path(entry.path).parent}/{shown}")
+        self._problem(f"{above}/{shown}".lstrip("/"), PageError(wrong, remedy="rename it", location=location))
+        return False
 
     def _page(self, path: Path, name: str, entries: list[os.DirEntry[str]]) -> bool:
         try:
