@@ -18,7 +18,7 @@ from tqserver.proxy.access_line import (
     malformed_as_text,
 )
 from tqserver.proxy.exchange import Exchange
-from tqserver.wire.http1 import RequestHead, parse_request_head
+from tqserver.wire.http1 import RequestHead, RequestReader, parse_request_head
 
 MOMENT = b"24/Nov/2026:13:40:01 +0000"
 SERVED = Served("api/users", 3, 17)
@@ -65,6 +65,23 @@ def test_json() -> None:
         "request_id": "ab12-1", "page": "api/users", "revision": 3, "worker": 17, "whole": True, "user_agent": "x",
         "referer": "", "traceparent": TRACE,
     }  # fmt: skip
+
+
+def test_what_is_found_once_is_true_of_each_head_of_a_connection() -> None:
+    """Heads and fields that are said again share what was found in them, in either form and of any length."""
+    reader = RequestReader()
+    long = "x" * 3000
+    for agent, target in (("a", "/1"), ("a", "/1"), ("a", "/2"), ("b", "/2"), (long, "/2"), (long, "/3")):
+        head = reader.read(request(f"User-Agent: {agent}", target=target))
+        assert head is not None
+        exchange = Exchange(head, b"ab12-1", b"")
+        for _ in range(2):
+            line = COMBINED.fullmatch(as_text(MOMENT, b"::1", exchange, SERVED, 0.0))
+            told = json.loads(as_json(MOMENT, b"::1", exchange, SERVED, 0.0))
+            assert line is not None and line["request"].decode() == f"GET {target} HTTP/1.1"
+            assert told["target"] == target
+            for shown in (line["agent"].decode(), told["user_agent"]):
+                assert shown == agent[: len(shown)] and len(shown) >= min(len(agent), 128)
 
 
 def test_what_was_no_request() -> None:

@@ -8,23 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TypeVar
 
 from tqserver.proxy.exchange import Exchange, Phase
 from tqserver.wire.codec import to_json
 from tqserver.wire.headers import is_trace, value_of
+from tqserver.wire.http1 import RequestHead
 
 CLIENT_LEFT = 499  # what nginx writes where the client left before there was an answer
 MAX_LINE_BYTES = 4096  # PIPE_BUF: so much is written to a pipe at once, or not at all (pipe(7))
 _USUAL_VALUE_BYTES, _SHORT_VALUE_BYTES = 2048, 128  # six times the latter, for each of three values, fit into a line
-_KEPT_LINES_BYTES = 4096
 _UNSAFE = re.compile(rb"[^ !#-\[\]-~]")  # all but what is printed, and neither quotes nor escapes
 _AGENT = re.compile(rb"\r\n(?i:user-agent):[ \t]*([^\r\n]*)")
 _REFERER = re.compile(rb"\r\n(?i:referer):[ \t]*([^\r\n]*)")
-
-
-ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +34,13 @@ class Served:
 NOBODY = Served()
 
 
-def _kept(look: Callable[[bytes, int], ResultT]) -> Callable[[bytes, int], ResultT]:
-    """Keep what was found in the lines of a head, if these are few: clients repeat themselves."""
-    kept = lru_cache(maxsize=256)(look)
-    return lambda lines, most: (kept if len(lines) <= _KEPT_LINES_BYTES else look)(lines, most)
+def _found(look: Callable[[bytes, int], bytes], head: RequestHead, most: int) -> bytes:
+    """Return what ``look`` finds in the lines of a head. Clients repeat theirs, and it is looked for once."""
+    if most != _USUAL_VALUE_BYTES:
+        return look(head.lines, most)
+    if head.described[0] is not look:
+        head.described = look, look(head.lines, most)
+    return head.described[1]
 
 
 def as_text(moment: bytes, client: bytes, exchange: Exchange, served: Served, seconds: float) -> bytes:
@@ -55,10 +53,9 @@ def as_text(moment: bytes, client: bytes, exchange: Exchange, served: Served, se
 
 def _as_text(moment: bytes, client: bytes, exchange: Exchange, served: Served, seconds: float, most: int) -> bytes:
     request = exchange.request
-    agent, referer = _agent_and_referer(request.lines, most)
-    return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b" %.1f %b "%b" %d %d\n' % (
+    return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d %b %.1f %b "%b" %d %d\n' % (
         client, moment, request.method, _escaped(request.target, most), request.minor,
-        exchange.status or CLIENT_LEFT, exchange.sent_bytes, referer, agent,
+        exchange.status or CLIENT_LEFT, exchange.sent_bytes, _found(_referer_and_agent, request, most),
         seconds * 1000, exchange.request_id, _escaped(served.page.encode(), most), served.revision, served.worker,
     )  # fmt: skip
 
@@ -76,12 +73,10 @@ def _escaped(value: bytes, most: int) -> bytes:
     return _UNSAFE.sub(lambda found: b"\\x%02x" % found[0][0], value)
 
 
-@_kept
-def _agent_and_referer(lines: bytes, most: int) -> tuple[bytes, bytes]:
-    """Find these among a head's lines."""
-    found = (pattern.search(lines) for pattern in (_AGENT, _REFERER))
-    agent, referer = (_escaped(each[1].rstrip(), most) if each else b"-" for each in found)
-    return agent, referer
+def _referer_and_agent(lines: bytes, most: int) -> bytes:
+    """Return these of a head's lines, each in quotes."""
+    found = (pattern.search(lines) for pattern in (_REFERER, _AGENT))
+    return b" ".join(b'"%b"' % (_escaped(each[1].rstrip(), most) if each else b"-") for each in found)
 
 
 def as_json(moment: bytes, client: bytes, exchange: Exchange, served: Served, seconds: float) -> bytes:
@@ -102,11 +97,10 @@ def _as_json(moment: bytes, client: bytes, exchange: Exchange, served: Served, s
         moment, client, request.method, _quoted(request.host or b"", most), _quoted(request.target, most),
         request.minor, exchange.status or CLIENT_LEFT, exchange.sent_bytes, seconds * 1000, exchange.request_id,
         _quoted(served.page.encode(), most), served.revision, served.worker,
-        b"true" if is_whole else b"false", _members(request.lines, most),
+        b"true" if is_whole else b"false", _found(_members, request, most),
     )  # fmt: skip
 
 
-@_kept
 def _members(lines: bytes, most: int) -> bytes:
     """Return the members of the object that come of a head's lines."""
     agent, referer = (pattern.search(lines) for pattern in (_AGENT, _REFERER))

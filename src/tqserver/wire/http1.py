@@ -51,12 +51,13 @@ class RequestHead:
     ``lines`` are the field lines that go on as they are (see :func:`headers.part`); all else is in
     attributes. ``content_length`` is -1 if none was given; ``codings`` are the transfer codings, None for
     none. ``upgrade`` is the value of Upgrade if the client asks for one here (RFC 9110 7.8). ``forwarded``
-    are X-Forwarded-* and Forwarded.
+    are X-Forwarded-* and Forwarded. ``described`` is for whoever looks into ``lines`` for each request: who, and what
+    was found. It ends with the head, so that no client's fields are kept longer than its connection.
     """
 
     __slots__ = (
-        "codings", "content_length", "expect", "field_count", "forwarded", "host", "keep_alive", "lines", "method",
-        "minor", "request_id", "size", "target", "upgrade",
+        "codings", "content_length", "described", "expect", "field_count", "forwarded", "host", "keep_alive", "lines",
+        "method", "minor", "request_id", "size", "target", "upgrade",
     )  # fmt: skip
 
     def __init__(self, method: bytes, target: bytes, minor: int, lines: bytes, size: int) -> None:
@@ -74,6 +75,7 @@ class RequestHead:
         self.expect = b""
         self.request_id = b""
         self.forwarded: tuple[tuple[bytes, bytes], ...] = ()
+        self.described: tuple[object, bytes] = (None, b"")
 
     def repeated(self, method: bytes, target: bytes, size: int) -> RequestHead:
         """Return the head of another request with the same fields."""
@@ -87,6 +89,7 @@ class RequestHead:
         head.expect = self.expect
         head.request_id = self.request_id
         head.forwarded = self.forwarded
+        head.described = self.described
         return head
 
     @property
