@@ -77,7 +77,9 @@ class Following:
 def follow(root: Path, *arguments: str) -> Iterator[Following]:
     """Start a command that does not end by itself."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "tqserver", *arguments], cwd=root, env=environment(), stdin=subprocess.DEVNULL,
+        # What a shell runs in the background is deaf to Ctrl-C, and so would be what a suite there starts (POSIX).
+        ["env", "--default-signal=INT", sys.executable, "-u", "-m", "tqserver", *arguments],
+        cwd=root, env=environment(), stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:

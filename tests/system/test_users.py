@@ -95,11 +95,14 @@ def test_an_interpreter_that_the_user_may_not_read(server: Server) -> None:
 READS_PYTHON = "import iniconfig, os; os.setgroups([]); os.setgid(65534); os.setuid(65534); os.stat(iniconfig.__file__)"
 
 
-@as_root
-@pytest.mark.skipif(
+where_nobody_reads_python = pytest.mark.skipif(
     os.geteuid() == 0 and subprocess.run([sys.executable, "-c", READS_PYTHON], stderr=subprocess.DEVNULL).returncode,
     reason="packages lie where nobody may not read them",
 )
+
+
+@as_root
+@where_nobody_reads_python
 def test_no_zygote_imports_for_a_page_of_another_user(server: Server) -> None:
     """A zygote is root: what such a page imports is imported by its workers, each time."""
     page = "import sys\n\nHAD = 'iniconfig' in sys.modules\nimport iniconfig\n\n\ndef get():\n    return f'{HAD} @'\n"
@@ -232,6 +235,7 @@ def test_a_user_that_is_not_there_is_refused_while_it_runs(server: Server) -> No
     wait_until(lambda: json.loads(server.get("/page").text)["uid"] == [uid] * 3, server.tail)
 
 
+@where_nobody_reads_python
 def test_a_user_that_only_root_may_become(server: Server) -> None:
     """The same place, asked for by somebody else than root."""
     if os.geteuid() == 0:

@@ -87,7 +87,10 @@ class ContentLoader(SourceFileLoader):
         """Compile, always."""
         source = self._layout.read(self.path)
         _show_in_tracebacks(self.path, source)
-        code: CodeType = compile(source, self.path, "exec", dont_inherit=True)
+        try:
+            code: CodeType = compile(source, self.path, "exec", dont_inherit=True)
+        except ValueError as error:  # of a NUL, which is a SyntaxError since Python 3.11.4
+            raise SyntaxError(str(error)) from None
         return code
 
 
